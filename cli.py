@@ -1,0 +1,256 @@
+"""The command line: options in, one call, a few lines out.
+
+TensorFlow and everything above it is imported inside the commands, so that ``--help``
+answers at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from pocketseq.pipeline.errors import UserError
+
+
+class _Group(click.Group):
+    """Turns a user's mistake into one clear line and exit status 2, in one place."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            raise SystemExit(2) from None
+
+
+_model_option = click.option(
+    "--model",
+    metavar="PATH",
+    help="A run folder or a .tflite file. [default: the newest run under runs/]",
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pocketseq")
+def main():
+    """Short text to short text on the phone: train, measure, try out, export.
+
+    Results go to standard output, progress and logs to standard error. A mistake of
+    yours is one line and exit status 2; exit status 1 is a failed check.
+    """
+    _start_logging()
+
+
+@main.command("train")
+@click.argument("recipe", default="pronunciation")
+@click.option("--train", "train_file", metavar="FILE", help="Lines source TAB target; .gz and patterns of many files, too.")
+@click.option("--train-target", metavar="FILE", help="The target side of --train, if in a file of its own.")
+@click.option("--dev", "dev_file", metavar="FILE", help="Pairs to measure on while training. [default: 5 % of the training lines]")
+@click.option("--dev-target", metavar="FILE", help="The target side of --dev, if in a file of its own.")
+@click.option("--run", "run_folder", metavar="DIR", help="Where to keep the run. [default: runs/RECIPE-DATE-TIME]")
+@click.option("--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True, help="Change one value of the recipe; may be repeated.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run.")
+@click.option("--skip-bad-lines", is_flag=True, help="Count and skip lines that are no pairs, instead of stopping.")
+@click.option("--quiet", is_flag=True, help="No progress, only warnings and errors.")
+def train_command(
+    recipe, train_file, train_target, dev_file, dev_target, run_folder, settings,
+    minutes, resume, skip_bad_lines, quiet,
+):  # fmt: skip
+    """Train a model by RECIPE: a name, or a path to a .toml file.
+
+    Without arguments: English pronunciations, from the CMU dictionary.
+    """
+    from pocketseq.pipeline.configuration import load_recipe, override, with_files
+    from pocketseq.pipeline.progress import training_progress
+    from pocketseq.pipeline.runs import Run, new_run_folder, open_run
+
+    if quiet:
+        logging.getLogger("pocketseq").setLevel(logging.WARNING)
+    if resume:
+        if not run_folder:
+            raise UserError("--resume: expected --run DIR, the run to go on with")
+        run = open_run(run_folder)
+        _refuse_changes(recipe, train_file, train_target, dev_file, dev_target, settings)
+    else:
+        config = load_recipe(recipe)
+        config = with_files(
+            config, train_file, train_target, dev_file, dev_target, skip_bad_lines
+        )
+        config = override(config, settings)
+        run = Run(Path(run_folder) if run_folder else new_run_folder(config.name))
+        if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+            raise UserError(
+                f"{run.folder}: exists already, expected --resume to go on with it, or "
+                f"another --run"
+            )
+    _import_tensorflow()
+    from pocketseq.pipeline.training import start_run, train
+
+    if not resume:
+        start_run(run, config)
+    with training_progress(show=not quiet) as on_progress:
+        summary = train(run, minutes=minutes, on_progress=on_progress)
+    if not quiet:
+        click.echo(summary.line(run))
+
+
+@main.command("evaluate")
+@_model_option
+@click.argument("file")
+@click.option("--target", metavar="FILE", help="The target side of FILE, if in a file of its own.")
+@click.option("--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--errors", "errors_file", metavar="FILE", help="Write what was wrong: source, output, references.")
+@click.option("--skip-bad-lines", is_flag=True, help="Count and skip lines that are no pairs, instead of stopping.")
+def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_lines):
+    """Measure a model on FILE, or on cmudict:dev or cmudict:test.
+
+    Several lines with the same source are alternative references.
+    """
+    from pocketseq.pipeline.corpora import Corpus
+    from pocketseq.pipeline.evaluation import evaluate, write_errors
+    from pocketseq.pipeline.progress import translate_all
+
+    corpus = Corpus(file, target, skip_bad_lines=skip_bad_lines)
+    translator = _open_model(model)
+    corpus.check()
+    references = corpus.references()
+    found = translate_all(translator, list(references), beam_size=beam)
+    texts = [best.text for best, *_ in found]
+    accepted = list(references.values())
+    result = evaluate(accepted, texts, kind=translator.target_kind)
+    if errors_file:
+        write_errors(errors_file, list(references), accepted, texts)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        for name, value in result.items():
+            click.echo(f"{name:9} {value:.2f}" if isinstance(value, float) else f"{name:9} {value}")
+
+
+@main.command("translate")
+@_model_option
+@click.option("--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K.")
+@click.option("--n-best", type=click.IntRange(min=1), default=1, metavar="N", show_default=True, help="Print the N best of each.")
+@click.option("--scores", is_flag=True, help="Print score TAB text.")
+@click.option("--alignment", is_flag=True, help="Print JSON objects with the alignment.")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+def translate_command(model, beam, n_best, scores, alignment, texts):
+    """Translate each TEXT, or each line of standard input."""
+    if beam is not None and n_best > beam:
+        raise UserError(f"--n-best {n_best}: expected at most the beam, {beam}")
+    translator = _open_model(model)
+    for block in [texts] if texts else _input_blocks():
+        found = translator.translate(block, beam_size=beam, n_best=n_best)
+        for translation in (one for best in found for one in best):
+            click.echo(_shown(translation, scores, alignment))
+
+
+@main.command("export")
+@click.option("--model", metavar="RUN", help="A run folder. [default: the newest run under runs/]")
+@click.option("--tflite", is_flag=True, help="Write .tflite files, the only format so far.")
+@click.option("--quantize", multiple=True, type=click.Choice(["float32", "int8"]), help="How to store the weights; may be repeated. [default: int8]")
+@click.option("--max-loss", type=click.FloatRange(min=0), default=0.5, metavar="X", show_default=True, help="Points of the main metric that quantization may cost.")
+@click.option("--output", metavar="DIR", help="Where to write. [default: export in the run folder]")
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+def export_command(model, tflite, quantize, max_loss, output, force):
+    """Write the files an app ships, and check them against Keras."""
+    from pocketseq.pipeline.runs import newest_run, open_run
+
+    run = open_run(model) if model else newest_run()
+    _import_tensorflow()
+    from pocketseq.export.bundle import export_bundle
+    from pocketseq.export.table import report_table
+
+    report = export_bundle(
+        run, recipes=quantize or ("int8",), output=output, force=force, max_loss=max_loss
+    )
+    click.echo(report_table(report))
+    if not report.passed:
+        raise SystemExit(1)
+
+
+def _open_model(path):
+    """Returns a translator for a run folder or a .tflite file."""
+    from pocketseq.pipeline.runs import newest_run, open_run
+
+    if path and not Path(path).exists():
+        raise UserError(f"{path}: no such model, expected a run folder or a .tflite file")
+    if path and Path(path).is_file():
+        from pocketseq.export.runtime import Translator
+
+        return Translator(path)
+    run = open_run(path) if path else newest_run()
+    _import_tensorflow()
+    return run.load()
+
+
+def _refuse_changes(recipe, *options):
+    """A resumed run keeps its configuration; silence would suggest otherwise."""
+    if recipe != "pronunciation" or any(options):
+        raise UserError(
+            "--resume: the run keeps its own recipe and data, expected no RECIPE, "
+            "--train, --dev or --set"
+        )
+
+
+def _input_blocks():
+    """Yields lists of lines of standard input; one line at a time for a person."""
+    from itertools import islice
+
+    size = 1 if sys.stdin.isatty() else 1024
+    try:
+        lines = (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
+        while block := list(islice(lines, size)):
+            yield block
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: expected UTF-8: {error}") from error
+
+
+def _shown(translation, scores, alignment):
+    if alignment:
+        return json.dumps(
+            {
+                "text": translation.source,
+                "translation": translation.text,
+                "score": round(translation.score, 6),
+                "alignment": [
+                    [round(float(weight), 5) for weight in row]
+                    for row in translation.alignment
+                ],
+            },
+            ensure_ascii=False,
+        )
+    if scores:
+        return f"{translation.score:.4f}\t{translation.text}"
+    return translation.text
+
+
+def _start_logging():
+    """Logs of ours to standard error, as plain lines."""
+    logger = logging.getLogger("pocketseq")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _import_tensorflow():
+    """Imports TensorFlow with its own messages turned down."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from pocketseq.pipeline.memory import keep_freed_memory
+
+    keep_freed_memory()
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+
+
+if __name__ == "__main__":
+    main()

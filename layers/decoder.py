@@ -1,0 +1,306 @@
+"""The attentive decoder: one step, which training, search and export all take."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from pocketseq.layers.attention import ATTENTIONS
+from pocketseq.layers.dropout import variational_dropout
+from pocketseq.layers.embedding import token_embedding
+from pocketseq.layers.lstm import LSTM, LSTMState, scan
+
+# Dropout places of the decoder; the encoder's are below.
+_DROPOUT_PLACE = 1000
+
+
+class Memory(NamedTuple):
+    """What the decoder looks back at, made once a text.
+
+    ``keys`` float ``(batch, source_length, units)``, what the attention scores
+    against; ``values``, likewise, what it sums; ``source_mask`` bool
+    ``(batch, source_length)``.
+    """
+
+    keys: tf.Tensor
+    values: tf.Tensor
+    source_mask: tf.Tensor
+
+
+class DecoderState(NamedTuple):
+    """What a step passes to the next one.
+
+    ``lstm`` is a tuple of :class:`LSTMState`, one a layer; ``context`` is float
+    ``(rows, units)`` with input feeding, and ``()`` without.
+    """
+
+    lstm: tuple[LSTMState, ...]
+    context: tf.Tensor | tuple[()]
+
+
+@keras.saving.register_keras_serializable(package="pocketseq")
+class AttentiveLSTMDecoder(keras.layers.Layer):
+    """Writes a target text, looking back at every encoder output at each step.
+
+    One step, from the previous token to scores for the next::
+
+        hidden, state = lstm([embedding(token); previous context], state)
+        context, attention_weights = attention(hidden, encoder outputs)
+        readout = tanh([context; hidden] W)
+        logits = readout E' + b        (E: the target embedding, if tied)
+
+    Without input feeding ("previous context" left out) no step of the LSTM waits for
+    the attention: training runs the LSTM over the whole target, then attention as one
+    batched product. :meth:`step` and a call give the same numbers either way.
+
+    Encoder outputs or states of another width than ``units`` pass through a learned
+    projection first.
+
+    Args:
+        vocabulary_size: Number of target tokens.
+        embedding_size: Width of the token embedding.
+        units: Width of the LSTM layers.
+        layers: Number of LSTM layers.
+        attention: A name in :data:`ATTENTIONS`, or an :class:`Attention` layer.
+        input_feeding: Whether a step sees the context of the step before.
+        tied_output: Whether the output projection is the target embedding.
+        dropout: Share of features dropped before each LSTM layer and in the readout.
+
+    Call arguments:
+        target_ids: int32 ``(batch, target_length)``: the start token, then the target.
+        memory: :class:`Memory`, from :meth:`memory`.
+        state: :class:`DecoderState`, from :meth:`initial_state`.
+        dropout_seed: int32 ``(2,)``; None, as in inference, means no dropout.
+
+    Returns:
+        Logits ``(batch, target_length, vocabulary_size)`` and ``attention_weights``,
+        float32 ``(batch, target_length, source_length)``.
+
+    Raises:
+        ValueError: The attention is not known.
+
+    References:
+        Luong, Pham and Manning 2015, sections 3.1 and 3.3 (input feeding, here of the
+        context); Press and Wolf 2017 (tied embedding).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        embedding_size,
+        units,
+        *,
+        layers=1,
+        attention="cosine",
+        input_feeding=False,
+        tied_output=True,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(attention, str) and attention not in ATTENTIONS:
+            raise ValueError(
+                f"attention must be one of {', '.join(sorted(ATTENTIONS))}, "
+                f"received {attention!r}"
+            )
+        if isinstance(attention, str):
+            attention = ATTENTIONS[attention](name="attention")
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.units = units
+        self.layers = layers
+        self.attention = attention
+        self.input_feeding = input_feeding
+        self.tied_output = tied_output
+        self.dropout = dropout
+        self.embedding = token_embedding(vocabulary_size, embedding_size)
+        self.lstm = [LSTM(units, name=f"lstm_{i}") for i in range(layers)]
+        self.readout = keras.layers.Dense(
+            embedding_size if tied_output else units, activation="tanh", name="readout"
+        )
+
+    def build(self, encoder_units, encoder_layers=1):
+        """Creates the weights.
+
+        Args:
+            encoder_units: Width of the encoder's outputs and states.
+            encoder_layers: Number of encoder layers, each with a state.
+        """
+        self.encoder_units = encoder_units
+        self.encoder_layers = encoder_layers
+        self.embedding.build((None, None))
+        width = self.embedding_size + (self.units if self.input_feeding else 0)
+        for layer in self.lstm:
+            layer.build((None, None, width))
+            width = self.units
+        self.attention.build((None, None, self.units))
+        read = 2 * self.units if self.attention.gives_context else self.units
+        self.readout.build((None, read))
+        self.projection = self._bridge("projection", encoder_units != self.units, None)
+        other_states = encoder_units != self.units or encoder_layers != self.layers
+        self.bridges = [
+            self._bridge(f"bridge_{i}_{part}", other_states, activation)
+            for i in range(self.layers)
+            for part, activation in (("hidden", "tanh"), ("cell", None))
+        ]
+        if not self.tied_output:
+            self.output_kernel = self.add_weight(
+                name="output_kernel", shape=(self.vocabulary_size, self.units)
+            )
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=(self.vocabulary_size,), initializer="zeros"
+        )
+        self.built = True
+
+    def _bridge(self, name, needed, activation):
+        if not needed:
+            return None
+        bridge = keras.layers.Dense(self.units, activation=activation, name=name)
+        bridge.build((None, self.encoder_units))
+        return bridge
+
+    def memory(self, encoder_outputs, source_mask):
+        """Returns the :class:`Memory` of encoder outputs ``(batch, length, units)``."""
+        values = encoder_outputs
+        if self.projection is not None:
+            values = self.projection(values)
+        return Memory(self.attention.prepare(values), values, source_mask)
+
+    def initial_state(self, encoder_states):
+        """Returns the state before the first step, from the encoder's final states."""
+        lstm = tuple(encoder_states)
+        if self.bridges[0] is not None:
+            top = encoder_states[-1]
+            lstm = tuple(
+                LSTMState(hidden(top.hidden), cell(top.cell))
+                for hidden, cell in zip(
+                    self.bridges[::2], self.bridges[1::2], strict=True
+                )
+            )
+        context = tf.zeros_like(lstm[0].hidden) if self.input_feeding else ()
+        return DecoderState(lstm, context)
+
+    def step(self, token_ids, state, memory):
+        """Takes one step for each of some hypotheses about each text.
+
+        Args:
+            token_ids: int32 ``(rows,)``, the tokens before. There are as many rows for
+                each text in ``memory``, its hypotheses one after the other.
+            state: :class:`DecoderState` of tensors ``(rows, ...)``.
+            memory: :class:`Memory` of the texts, not repeated for the hypotheses.
+
+        Returns:
+            Logits ``(rows, vocabulary_size)``, attention weights, float32
+            ``(rows, source_length)``, and the next :class:`DecoderState`.
+        """
+        state, context, weights = self._advance(
+            self.embedding(token_ids), state, memory, layer_dropout=None
+        )
+        logits = self._logits(self._readout(context, state.lstm[-1].hidden))
+        return logits, weights, state
+
+    def call(self, target_ids, memory, state, dropout_seed=None):
+        embedded = self._drop(self.embedding(target_ids), 0, dropout_seed)
+        run = self._run_with_feeding if self.input_feeding else self._run_at_once
+        hidden, context, weights = run(embedded, memory, state, dropout_seed)
+        readout = self._drop(self._readout(context, hidden), self.layers, dropout_seed)
+        return self._logits(readout), weights
+
+    def _run_at_once(self, embedded, memory, state, dropout_seed):
+        """The LSTM over the whole target, then attention as one batched product."""
+        hidden = embedded
+        for index, (layer, start) in enumerate(zip(self.lstm, state.lstm, strict=True)):
+            if index:
+                hidden = self._drop(hidden, index, dropout_seed)
+            hidden, _ = layer(hidden, None, start)
+        context, weights = self.attention.attend(hidden, *memory)
+        return hidden, context, weights
+
+    def _run_with_feeding(self, embedded, memory, state, dropout_seed):
+        """Step after step, because each context is an input of the next step."""
+        # The same features are dropped at every step, so one mask serves them all.
+        ones = tf.ones_like(embedded[:, :1, :1]) * tf.ones([self.units], embedded.dtype)
+        layer_dropout = [
+            self._drop(ones, index, dropout_seed)[:, 0]
+            for index in range(1, self.layers)
+        ]
+
+        def step(state, inputs):
+            state, context, weights = self._advance(inputs, state, memory, layer_dropout)
+            return state, (state.lstm[-1].hidden, context, weights)
+
+        by_time, _ = scan(step, state, tf.transpose(embedded, [1, 0, 2]))
+        return tuple(tf.transpose(x, [1, 0, 2]) for x in by_time)
+
+    def _advance(self, inputs, state, memory, layer_dropout):
+        """From embedded tokens ``(rows, embedding_size)`` to the next state."""
+        if self.input_feeding:
+            inputs = tf.concat([inputs, state.context], axis=-1)
+        lstm_states = []
+        for index, (layer, before) in enumerate(zip(self.lstm, state.lstm, strict=True)):
+            if index and layer_dropout:
+                inputs = inputs * layer_dropout[index - 1]
+            lstm_states.append(layer.step(inputs, before))
+            inputs = lstm_states[-1].hidden
+        # Hypotheses about one text share its memory: they are its queries.
+        texts = tf.shape(memory.values)[0]
+        query = tf.reshape(inputs, [texts, -1, self.units])
+        context, weights = self.attention.attend(query, *memory)
+        context = tf.reshape(context, [-1, self.units])
+        weights = tf.reshape(weights, [-1, tf.shape(memory.values)[1]])
+        feed = context if self.input_feeding else ()
+        return DecoderState(tuple(lstm_states), feed), context, weights
+
+    def _readout(self, context, hidden):
+        if not self.attention.gives_context:
+            return self.readout(hidden)
+        return self.readout(tf.concat([context, hidden], axis=-1))
+
+    def _logits(self, readout):
+        kernel = self._output_kernel()
+        rows = tf.reshape(readout, [-1, kernel.shape[1]])
+        logits = tf.matmul(rows, kernel, transpose_b=True) + self.output_bias
+        shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
+        return tf.reshape(logits, shape)
+
+    def _output_kernel(self):
+        if not self.tied_output:
+            return self.output_kernel
+        embedding = self.embedding
+        if embedding.quantization_mode is None:
+            return embedding.embeddings
+        # An export has made the embedding int8, with one scale a row.
+        rows = tf.cast(embedding.embeddings, embedding.compute_dtype)
+        return rows / embedding.embeddings_scale[:, None]
+
+    def _drop(self, inputs, place, dropout_seed):
+        return variational_dropout(
+            inputs, self.dropout, dropout_seed, _DROPOUT_PLACE + place
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_size": self.embedding_size,
+            "units": self.units,
+            "layers": self.layers,
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "input_feeding": self.input_feeding,
+            "tied_output": self.tied_output,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})
+
+    def get_build_config(self):
+        return {
+            "encoder_units": self.encoder_units,
+            "encoder_layers": self.encoder_layers,
+        }
+
+    def build_from_config(self, config):
+        self.build(**config)

@@ -1,0 +1,116 @@
+"""The encoder: source tokens to one output a token, and a final state."""
+
+import keras
+import tensorflow as tf
+
+from pocketseq.layers.dropout import variational_dropout
+from pocketseq.layers.embedding import token_embedding
+from pocketseq.layers.lstm import LSTM, LSTMState
+
+
+@keras.saving.register_keras_serializable(package="pocketseq")
+class LSTMEncoder(keras.layers.Layer):
+    """Reads a source text: an embedding, then LSTM layers in one or both directions.
+
+    Args:
+        vocabulary_size: Number of source tokens.
+        embedding_size: Width of the token embedding.
+        units: Width of the outputs; each direction has half of it if bidirectional.
+        layers: Number of LSTM layers.
+        bidirectional: Whether each layer reads from both ends.
+        dropout: Share of features dropped before each layer and after the last.
+
+    Call arguments:
+        source_ids: int32 ``(batch, source_length)``, padded at the right.
+        source_mask: bool ``(batch, source_length)``, True = real token.
+        dropout_seed: int32 ``(2,)``; None, as in inference, means no dropout.
+
+    Returns:
+        Outputs ``(batch, source_length, units)``, 0 on padding, and a tuple with the
+        final :class:`LSTMState` of each layer, ``(batch, units)``: where bidirectional,
+        the forward state at the last token beside the backward one at the first.
+
+    Raises:
+        ValueError: An odd number of units for two directions.
+
+    References:
+        Schuster and Paliwal 1997 (bidirectional); Bahdanau, Cho and Bengio 2015,
+        section 3.2.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        embedding_size,
+        units,
+        *,
+        layers=1,
+        bidirectional=True,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if bidirectional and units % 2:
+            raise ValueError(
+                f"units must be even for a bidirectional encoder, received {units}"
+            )
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.units = units
+        self.layers = layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.embedding = token_embedding(vocabulary_size, embedding_size)
+        width = units // 2 if bidirectional else units
+        self.forward = [LSTM(width, name=f"forward_{i}") for i in range(layers)]
+        self.backward = [
+            LSTM(width, reverse=True, name=f"backward_{i}")
+            for i in range(layers if bidirectional else 0)
+        ]
+
+    def build(self, source_ids_shape, *_):
+        self.embedding.build(source_ids_shape)
+        width = self.embedding_size
+        for index, layer in enumerate(self.forward):
+            layer.build((None, None, width))
+            if self.bidirectional:
+                self.backward[index].build((None, None, width))
+            width = self.units
+
+    def call(self, source_ids, source_mask, dropout_seed=None):
+        return self._encode(LSTM.__call__, source_ids, source_mask, dropout_seed)
+
+    def loop(self, source_ids, source_mask):
+        """Computes what a call computes, in the form of :meth:`LSTM.loop`."""
+        return self._encode(LSTM.loop, source_ids, source_mask, None)
+
+    def _encode(self, run, source_ids, source_mask, dropout_seed):
+        outputs = self.embedding(source_ids)
+        states = []
+        for index, forward in enumerate(self.forward):
+            outputs = variational_dropout(outputs, self.dropout, dropout_seed, index)
+            inputs = outputs
+            outputs, state = run(forward, inputs, source_mask)
+            if self.bidirectional:
+                backward, backward_state = run(self.backward[index], inputs, source_mask)
+                outputs = tf.concat([outputs, backward], axis=-1)
+                state = LSTMState(
+                    *(
+                        tf.concat(pair, axis=-1)
+                        for pair in zip(state, backward_state, strict=True)
+                    )
+                )
+            states.append(state)
+        outputs = variational_dropout(outputs, self.dropout, dropout_seed, self.layers)
+        return outputs, tuple(states)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_size": self.embedding_size,
+            "units": self.units,
+            "layers": self.layers,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+        }

@@ -1,0 +1,290 @@
+"""From pairs of texts to training batches: a chain of tf.data transformations."""
+
+import logging
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from pocketseq.pipeline.corpora import blocks
+from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.special import END, PAD, START
+
+logger = logging.getLogger(__name__)
+
+# Pairs tokenised at once: enough to make the Python reader's share of the work small.
+_BLOCK = 1024
+
+
+class Batch(NamedTuple):
+    """Examples of one bucket, padded to its shape.
+
+    ``source_ids`` int32 ``(batch, source_length)``; ``source_length`` ``(batch,)``;
+    ``target_ids`` int32 ``(batch, target_length)``, ended by the end token;
+    ``target_length`` ``(batch,)``, end token included.
+    """
+
+    source_ids: tf.Tensor
+    source_length: tf.Tensor
+    target_ids: tf.Tensor
+    target_length: tf.Tensor
+
+    @property
+    def decoder_inputs(self):
+        """The start token, then the target without its last token."""
+        start = tf.fill([tf.shape(self.target_ids)[0], 1], START)
+        return tf.concat([start, self.target_ids[:, :-1]], axis=1)
+
+
+class LengthStatistics(NamedTuple):
+    """What one pass over the training pairs tells about their lengths in tokens.
+
+    ``counts`` int64 ``(longest source + 1, longest target + 1)``: how many pairs have
+    these lengths, end token included; ``dropped``: how many pairs are over-long.
+    """
+
+    counts: np.ndarray
+    dropped: int
+
+    @property
+    def pairs(self):
+        """The number of pairs that are kept."""
+        return int(self.counts.sum())
+
+    @property
+    def tokens(self):
+        """The number of source and target tokens in them."""
+        sources, targets = np.nonzero(self.counts)
+        return int(((sources + targets) * self.counts[sources, targets]).sum())
+
+
+class Bucket(NamedTuple):
+    """One fixed batch shape: lengths in tokens, and how many rows make a batch."""
+
+    source_length: int
+    target_length: int
+    rows: int
+
+
+def measure_lengths(pairs, source_tokenizer, target_tokenizer):
+    """Counts the lengths of all pairs, and those too long for training.
+
+    Returns:
+        :class:`LengthStatistics`.
+
+    Raises:
+        UserError: No pair is short enough.
+    """
+    tokenizers = (source_tokenizer, target_tokenizer)
+    limits = [tokenizer.max_code_points for tokenizer in tokenizers]
+    dropped = sum(not fits(pair, *tokenizers) for pair in pairs)
+    if dropped:
+        logger.info("dropped %d pairs longer than %d and %d code points", dropped, *limits)
+    examples = tokenized(texts(pairs, *tokenizers), *tokenizers)
+    counted = Counter()
+    for sources, targets in examples.map(
+        lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
+    ):
+        counted.update(zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True))
+    if not counted:
+        raise UserError(
+            f"all {dropped} pairs are over-long: expected at most {limits[0]} code points "
+            f"in a source text (source.max_code_points) and {limits[1]} in a target text "
+            f"(target.max_code_points)"
+        )
+    counts = np.zeros(np.max(list(counted), axis=0) + 1, np.int64)
+    for lengths, number in counted.items():
+        counts[lengths] = number
+    return LengthStatistics(counts, dropped)
+
+
+def fits(pair, source_tokenizer, target_tokenizer):
+    """Whether both texts of a pair are within their tokenizer's length."""
+    return source_tokenizer.fits(pair.source) and target_tokenizer.fits(pair.target)
+
+
+def choose_buckets(statistics, *, batch_tokens, most):
+    """Chooses the batch shapes that waste the least on padding.
+
+    Pairs go by the longer of their two lengths. Where to cut the range of lengths is
+    found by dynamic programming: the cheapest way to end a bucket at each length.
+    A small corpus gets fewer buckets, so that each still fills its batches.
+
+    Args:
+        statistics: :class:`LengthStatistics`.
+        batch_tokens: Source and target tokens of a batch, padding included.
+        most: The largest number of buckets.
+
+    Returns:
+        A list of :class:`Bucket`, short to long.
+    """
+    filled = statistics.tokens // batch_tokens // 8
+    most = max(1, min(most, filled))
+    by_length = _by_longer_side(statistics.counts)
+    lengths = sorted(by_length)
+
+    def padded(first, last):
+        inside = [by_length[n] for n in lengths[first : last + 1]]
+        number, sources, targets = zip(*inside, strict=True)
+        return sum(number) * (max(sources) + max(targets))
+
+    # best[k][i]: (padded tokens, cuts) with k + 1 buckets over the first i + 1 lengths.
+    best = [[(padded(0, i), (i,)) for i in range(len(lengths))]]
+    for _ in range(1, min(most, len(lengths))):
+        before = best[-1]
+        best.append(
+            [
+                min(
+                    [before[i]]
+                    + [
+                        (before[j][0] + padded(j + 1, i), (*before[j][1], i))
+                        for j in range(i)
+                    ]
+                )
+                for i in range(len(lengths))
+            ]
+        )
+    buckets, start = [], 0
+    for cut in best[-1][-1][1]:
+        inside = [by_length[n] for n in lengths[start : cut + 1]]
+        source = max(sources for _, sources, _ in inside)
+        target = max(targets for _, _, targets in inside)
+        rows = max(1, batch_tokens // (source + target))
+        buckets.append(Bucket(source, target, rows))
+        start = cut + 1
+    return buckets
+
+
+def _by_longer_side(counts):
+    """Returns ``{longer length: (pairs, longest source, longest target)}``."""
+    by_length: dict[int, tuple[int, int, int]] = {}
+    for source, target in zip(*np.nonzero(counts), strict=True):
+        key = int(max(source, target))
+        number, sources, targets = by_length.get(key, (0, 0, 0))
+        by_length[key] = (
+            number + int(counts[source, target]),
+            max(sources, int(source)),
+            max(targets, int(target)),
+        )
+    return by_length
+
+
+def training_batches(
+    pairs, source_tokenizer, target_tokenizer, buckets, config, *, epoch
+):
+    """Returns the batches of one epoch, a ``tf.data.Dataset`` of :class:`Batch`.
+
+    The order depends on the seed and the epoch alone, so that a resumed training can
+    skip to where it was. Shuffling comes before bucketing: it is what mixes examples.
+
+    Args:
+        pairs: An iterable of pairs, read once for the epoch.
+        source_tokenizer, target_tokenizer: See :mod:`pocketseq.pipeline.tokenizers`.
+        buckets: As :func:`choose_buckets` returns them.
+        config: :class:`pocketseq.pipeline.configuration.Config`.
+        epoch: The number of the epoch, from 0.
+    """
+    seed = np.random.SeedSequence([config.training.seed, epoch]).generate_state(1)[0]
+    tokenizers = (source_tokenizer, target_tokenizer)
+    examples = texts(pairs, *tokenizers).shuffle(
+        config.training.shuffle_buffer, seed=int(seed), reshuffle_each_iteration=False
+    )
+    examples = tokenized(examples, *tokenizers)
+    return bucketed(examples, buckets).prefetch(tf.data.AUTOTUNE)
+
+
+def texts(pairs, source_tokenizer, target_tokenizer):
+    """Returns a Dataset of (source text, target text), string scalars.
+
+    Over-long pairs are left out; :func:`measure_lengths` has counted them.
+    """
+
+    def generate():
+        kept = (pair for pair in pairs if fits(pair, source_tokenizer, target_tokenizer))
+        for block in blocks(kept, _BLOCK):
+            sources, targets = zip(*block, strict=True)
+            yield np.array(sources, object), np.array(targets, object)
+
+    strings = tf.TensorSpec([None], tf.string)
+    dataset = tf.data.Dataset.from_generator(
+        generate, output_signature=(strings, strings)
+    )
+    return dataset.unbatch()
+
+
+def tokenized(examples, source_tokenizer, target_tokenizer):
+    """Turns (source text, target text) into blocks of ragged (source, target) ids."""
+    return examples.batch(_BLOCK).map(
+        lambda sources, targets: (
+            source_tokenizer.tokenize(sources),
+            with_end(target_tokenizer.tokenize(targets)),
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def with_end(ids):
+    """Returns ragged ids ``(batch, None)`` with the end token after each row."""
+    return tf.concat([ids, tf.fill([ids.nrows(), 1], END)], axis=1)
+
+
+def bucketed(examples, buckets):
+    """Regroups blocks of ragged (source_ids, target_ids) into batches of one bucket.
+
+    An example goes to the first bucket that holds both its lengths. The last batches
+    of an epoch may have fewer rows.
+    """
+    source_lengths, target_lengths, rows = (
+        tf.constant(column) for column in zip(*buckets, strict=True)
+    )
+    longest_source, longest_target = buckets[-1][:2]
+
+    def padded(sources, targets):
+        source_length = tf.cast(sources.row_lengths(), tf.int32)
+        target_length = tf.cast(targets.row_lengths(), tf.int32)
+        holds = tf.logical_and(
+            source_length[:, None] <= source_lengths,
+            target_length[:, None] <= target_lengths,
+        )
+        # Dense rows, because ragged ones unbatch ten times more slowly.
+        batch = Batch(
+            sources.to_tensor(default_value=PAD, shape=[None, longest_source]),
+            source_length,
+            targets.to_tensor(default_value=PAD, shape=[None, longest_target]),
+            target_length,
+        )
+        return tf.argmax(tf.cast(holds, tf.int32), axis=1), batch
+
+    def batched(index, window):
+        def cut(_, batch):
+            return Batch(
+                batch.source_ids[:, : source_lengths[index]],
+                batch.source_length,
+                batch.target_ids[:, : target_lengths[index]],
+                batch.target_length,
+            )
+
+        return window.batch(tf.cast(rows[index], tf.int64)).map(cut)
+
+    return (
+        examples.map(padded)
+        .unbatch()
+        .group_by_window(
+            key_func=lambda index, _: index,
+            reduce_func=batched,
+            window_size_func=lambda index: tf.cast(rows[index], tf.int64),
+        )
+    )
+
+
+def real_share(batches):
+    """Returns which share of the tokens in some batches is real, padding being the rest.
+
+    Padding in source and target is counted.
+    """
+    real = total = 0
+    for batch in batches:
+        real += int(np.sum(batch.source_length) + np.sum(batch.target_length))
+        total += int(np.size(batch.source_ids) + np.size(batch.target_ids))
+    return real / total

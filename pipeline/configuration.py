@@ -1,0 +1,304 @@
+"""Configuration: dataclasses, read from TOML recipes, saved with each run."""
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomli_w
+
+from pocketseq.pipeline.errors import UserError
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the texts come from; a path, a shell pattern, or ``cmudict:PART``."""
+
+    train: str = ""
+    train_target: str = ""
+    #: Empty: ``dev_share`` of the training lines, by a hash of the source.
+    dev: str = ""
+    dev_target: str = ""
+    #: Reported by an export, never used to choose anything. May be empty.
+    test: str = ""
+    dev_share: float = 0.05
+    skip_bad_lines: bool = False
+    #: The licence of the data, which goes into the files an app ships.
+    license: str = "not stated"
+
+
+@dataclass(frozen=True)
+class SideConfig:
+    """How one side of the pairs, source or target, becomes tokens."""
+
+    #: ``character`` or ``word``.
+    tokenizer: str = "character"
+    fold_case: bool = False
+    decompose: bool = False
+    #: Pieces seen less often in training are unknown.
+    minimum_count: int = 1
+    #: The longest text, in code points: longer pairs are left out of training, longer
+    #: input is cut.
+    max_code_points: int = 64
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder-decoder; see :mod:`pocketseq.layers`."""
+
+    embedding_size: int = 128
+    units: int = 256
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    bidirectional: bool = True
+    #: ``cosine``, ``dot`` or ``none``.
+    attention: str = "cosine"
+    initial_scale: float = 10.0
+    learned_scale: bool = True
+    input_feeding: bool = False
+    tied_output: bool = True
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation. Everything that is counted is counted in updates."""
+
+    seed: int = 1
+    updates: int = 4000
+    #: Source and target tokens of a batch, padding included.
+    batch_tokens: int = 4096
+    #: The largest number of fixed shapes that batches come in.
+    buckets: int = 8
+    #: Examples held for shuffling.
+    shuffle_buffer: int = 200_000
+    learning_rate: float = 3e-3
+    warmup_updates: int = 200
+    #: The learning rate falls along a cosine to this share of its peak.
+    final_learning_rate_share: float = 0.01
+    label_smoothing: float = 0.05
+    clip_norm: float = 1.0
+    #: Weight of the past in the moving average of the weights.
+    average_decay: float = 0.998
+    evaluate_every: int = 500
+    #: Evaluations without a better dev metric before training ends early.
+    patience: int = 8
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What evaluation and translation use unless told otherwise."""
+
+    beam_size: int = 1
+    #: Scores are divided by (number of tokens) ** this; 1 is the mean.
+    length_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """A recipe: everything that decides what a training makes."""
+
+    name: str = "custom"
+    task: str = "text to text"
+    data: DataConfig = field(default_factory=DataConfig)
+    source: SideConfig = field(default_factory=SideConfig)
+    target: SideConfig = field(default_factory=SideConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+    @property
+    def metric(self):
+        """The task's main metric: ``wer`` for word targets, else ``bleu``."""
+        return "wer" if self.target.tokenizer == "word" else "bleu"
+
+    def to_toml(self):
+        """Returns the configuration as TOML text."""
+        return tomli_w.dumps(dataclasses.asdict(self))
+
+
+def load_recipe(name):
+    """Loads a recipe by its name, or from a path ending in ``.toml``.
+
+    Raises:
+        UserError: There is no such recipe, or it is not valid.
+    """
+    path = Path(name) if str(name).endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise UserError(
+            f"{name}: no such recipe, expected a .toml file or one of: {known}"
+        )
+    return read_config(path)
+
+
+def read_config(path):
+    """Reads a configuration; keys that the file lacks have their default.
+
+    Raises:
+        UserError: Not TOML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    return validate(_build(Config, values, str(path)))
+
+
+def override(config, settings):
+    """Returns the configuration with ``section.key=value`` settings applied.
+
+    Raises:
+        UserError: A setting without "=", an unknown key, or a value of the wrong type.
+    """
+    values = dataclasses.asdict(config)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected section.key=value")
+        *sections, key = name.strip().split(".")
+        inner = values
+        for section in sections:
+            inner = inner.get(section)
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {setting}: {_expected(values, name)}")
+        if key not in inner or isinstance(inner[key], dict):
+            raise UserError(f"--set {setting}: {_expected(values, name)}")
+        inner[key] = _parse(text.strip())
+    return validate(_build(Config, values, "--set"))
+
+
+def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
+    """Returns the configuration with the corpora that a command names.
+
+    A training corpus of the user's replaces all data of the recipe: its dev and test
+    sets, and its licence, belong to something else.
+
+    Raises:
+        UserError: A target file without its source file.
+    """
+    for name, source, target in (
+        ("--train", train, train_target),
+        ("--dev", dev, dev_target),
+    ):
+        if target and not source:
+            raise UserError(f"{name}-target {target}: expected {name} FILE with it")
+    data = config.data
+    if train:
+        data = DataConfig(
+            train=train, train_target=train_target or "", dev_share=data.dev_share
+        )
+    if dev:
+        data = dataclasses.replace(data, dev=dev, dev_target=dev_target or "")
+    skip = data.skip_bad_lines or skip_bad_lines
+    return dataclasses.replace(config, data=dataclasses.replace(data, skip_bad_lines=skip))
+
+
+def validate(config):
+    """Returns the configuration if its values are possible.
+
+    Raises:
+        UserError: Names the first key whose value is not, and what was expected.
+    """
+    positive = "a number above 0"
+    share = "a number from 0 up to, not including, 1"
+    checks = [
+        *(
+            (f"{side}.tokenizer", getattr(config, side).tokenizer, "character or word",
+             getattr(config, side).tokenizer in ("character", "word"))
+            for side in ("source", "target")
+        ),
+        ("model.attention", config.model.attention, "cosine, dot or none",
+         config.model.attention in ("cosine", "dot", "none")),
+        ("model.dropout", config.model.dropout, share, 0 <= config.model.dropout < 1),
+        ("model.units", config.model.units, "an even number for two directions",
+         not config.model.bidirectional or config.model.units % 2 == 0),
+        ("model.initial_scale", config.model.initial_scale, "above 0, at most 100",
+         0 < config.model.initial_scale <= 100),
+        ("data.dev_share", config.data.dev_share, share, 0 < config.data.dev_share < 1),
+        *(
+            (f"training.{key}", getattr(config.training, key), share,
+             0 <= getattr(config.training, key) < 1)
+            for key in ("label_smoothing", "average_decay")
+        ),
+    ]  # fmt: skip
+    for section in dataclasses.fields(config):
+        for key, value in _numbers(getattr(config, section.name)):
+            checks.append((f"{section.name}.{key}", value, positive, value > 0))
+    for name, value, expected, holds in checks:
+        if not holds:
+            raise UserError(f"{name} = {value!r}: expected {expected}")
+    return config
+
+
+# Numbers that may be 0.
+_MAY_BE_ZERO = {
+    "dropout", "label_smoothing", "average_decay", "final_learning_rate_share",
+    "length_penalty", "seed", "warmup_updates",
+}  # fmt: skip
+
+
+def _numbers(section):
+    """Yields the (key, value) of a section that must be above 0."""
+    if not dataclasses.is_dataclass(section):
+        return
+    for key, value in dataclasses.asdict(section).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and key not in _MAY_BE_ZERO:
+            yield key, value
+
+
+def _build(kind, values, where, prefix=""):
+    """Makes a configuration dataclass of plain values."""
+    types = typing.get_type_hints(kind)
+    for key in values:
+        if key not in types:
+            raise UserError(
+                f"{where}: unknown key {prefix}{key}, expected one of: "
+                f"{', '.join(prefix + name for name in types)}"
+            )
+    return kind(
+        **{
+            key: _convert(types[key], value, where, f"{prefix}{key}")
+            for key, value in values.items()
+        }
+    )
+
+
+def _convert(kind, value, where, name):
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: {name}: expected a section, found {value!r}")
+        return _build(kind, value, where, f"{name}.")
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        expected = names.get(kind, "text")
+        raise UserError(f"{where}: {name}: expected {expected}, found {value!r}")
+    return value
+
+
+def _parse(text):
+    """Reads a value as TOML does, or as text where it is not TOML."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _expected(values, name):
+    """Lists the keys that a setting could have meant."""
+    section = name.split(".")[0]
+    keys = values[section] if isinstance(values.get(section), dict) else None
+    if keys is None:
+        known = [
+            f"{key}.*" if isinstance(value, dict) else key
+            for key, value in values.items()
+        ]
+    else:
+        known = [f"{section}.{key}" for key in keys]
+    return f"unknown key {name.strip()}, expected one of: {', '.join(known)}"

@@ -1,0 +1,126 @@
+"""Normalisation: one frozen table from code points to what a tokenizer knows.
+
+The table is made once, when a tokenizer learns its alphabet, and saved with it: tf.data
+and the TFLite graph read the same table, whatever Unicode version runs them later.
+"""
+
+import sys
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from pocketseq.pipeline.special import UNKNOWN_PIECE
+
+#: The code points with the Unicode property White_Space.
+WHITE_SPACE = frozenset(
+    map(
+        chr,
+        [
+            *range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
+            0x2028, 0x2029, 0x202F, 0x205F, 0x3000,
+        ],
+    )
+)  # fmt: skip
+
+#: How many code points one may become.
+MAXIMUM_EXPANSION = 4
+
+# Code points are looked up by page, then by place within it.
+PAGE_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a recipe adds to NFC, code point by code point, without reordering.
+
+    Args:
+        fold_case: Full Unicode case folding.
+        decompose: Canonical decomposition, which splits Korean syllables into letters
+            and accented letters into letter and accent.
+    """
+
+    fold_case: bool = False
+    decompose: bool = False
+
+    def apply(self, text):
+        """Returns the text with each code point replaced by its normal form."""
+        if self.fold_case:
+            text = "".join(map(str.casefold, text))
+        if self.decompose:
+            text = "".join(unicodedata.normalize("NFD", c) for c in text)
+        return text
+
+
+def frozen_table(normalization, alphabet):
+    """Returns the table for an alphabet: ``{character: its normal form}``.
+
+    Every code point whose normal form holds a character of the alphabet has an entry;
+    in it, other characters stand as U+FFFD. All code points without an entry become
+    U+FFFD.
+
+    Args:
+        normalization: :class:`Normalization`.
+        alphabet: The characters that are known, in normal form.
+    """
+    known = set(alphabet)
+    table = {}
+    for code_point in range(1, sys.maxunicode + 1):
+        if 0xD800 <= code_point < 0xE000:
+            continue
+        form = normalization.apply(chr(code_point))
+        if not known.isdisjoint(form):
+            form = [c if c in known else UNKNOWN_PIECE for c in form]
+            table[chr(code_point)] = "".join(form)[:MAXIMUM_EXPANSION]
+    return table
+
+
+@dataclass(frozen=True)
+class PagedTable:
+    """A table of code points as arrays, for lookup by two gathers.
+
+    The forms of code point ``c`` are ``forms[page_of[c // 256] * 256 + c % 256]``, with
+    code points beyond the last page counted to the last page.
+
+    ``page_of`` int32 ``(pages,)``; ``forms`` int16 ``(256 * used pages, width)``:
+    alphabet numbers, 0 after the last one.
+    """
+
+    page_of: np.ndarray
+    forms: np.ndarray
+
+    @property
+    def width(self):
+        """The largest number of characters that one code point becomes."""
+        return self.forms.shape[1]
+
+
+def paged_table(table, number_of, unknown):
+    """Returns a table as a :class:`PagedTable`.
+
+    Args:
+        table: ``{character: its normal form}``, as :func:`frozen_table` makes it.
+        number_of: ``{character of a normal form: its number}``, above 0.
+        unknown: The number for all code points without an entry.
+    """
+    width = max(map(len, table.values()), default=1)
+    by_page = {}
+    for character, form in table.items():
+        page, place = divmod(ord(character), PAGE_SIZE)
+        if page not in by_page:
+            by_page[page] = _unknown_page(width, unknown)
+        by_page[page][place] = 0
+        by_page[page][place, : len(form)] = [number_of[c] for c in form]
+    # The page of unknowns serves all pages without an entry, and all beyond the last.
+    page_of = np.zeros(max(by_page, default=0) + 2, np.int32)
+    pages = [_unknown_page(width, unknown)]
+    for page in sorted(by_page):
+        page_of[page] = len(pages)
+        pages.append(by_page[page])
+    return PagedTable(page_of, np.concatenate(pages))
+
+
+def _unknown_page(width, unknown):
+    page = np.zeros((PAGE_SIZE, width), np.int16)
+    page[:, 0] = unknown
+    return page

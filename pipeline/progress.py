@@ -1,0 +1,72 @@
+"""Progress bars on standard error, for a person at a terminal."""
+
+import contextlib
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+# Texts translated between two looks at a progress bar.
+_BLOCK = 256
+
+
+@contextlib.contextmanager
+def training_progress(*, show=True):
+    """Shows a bar with the loss, dev metric, speed and time left.
+
+    Yields:
+        A function that takes a :class:`pocketseq.pipeline.training.Progress`.
+    """
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda progress: None
+        return
+    columns = [
+        TextColumn("training"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=None, shown="")
+
+        def on_progress(progress):
+            metric = next(iter(progress.dev), None)
+            dev = f"dev {metric} {progress.dev[metric]:.1f}  " if metric else ""
+            bar.update(
+                task,
+                completed=progress.update,
+                total=progress.updates,
+                shown=f"loss {progress.loss:.3f}  {dev}"
+                f"{progress.tokens_per_second:,.0f} tokens/s",
+            )
+
+        yield on_progress
+
+
+def translate_all(translator, texts, *, beam_size=None):
+    """Translates texts, with a bar for the patient.
+
+    Args:
+        translator: What has ``translate``.
+        texts: Strings.
+        beam_size: As in ``translate``.
+
+    Returns:
+        As ``translate`` does.
+    """
+    console = Console(stderr=True)
+    found = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("translating", total=len(texts))
+        for start in range(0, len(texts), _BLOCK):
+            block = texts[start : start + _BLOCK]
+            found += translator.translate(block, beam_size=beam_size)
+            bar.advance(task, len(block))
+    return found

@@ -1,0 +1,186 @@
+"""Run folders: what a training leaves behind, and how it is read back."""
+
+import json
+import os
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketseq.pipeline.configuration import read_config
+from pocketseq.pipeline.errors import UserError
+
+# Checkpoints kept: the newest, and the one before in case it cannot be read.
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run folder.
+
+    ``config.toml``, ``source.json`` and ``target.json`` (the tokenizers), ``best.npz``
+    (the averaged weights with the best dev metric), ``checkpoints/update-*.npz``
+    (everything that training needs to go on), ``metrics.jsonl``, ``events/``.
+    """
+
+    folder: Path
+
+    @property
+    def config_path(self):
+        return self.folder / "config.toml"
+
+    @property
+    def metrics_path(self):
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def best_path(self):
+        return self.folder / "best.npz"
+
+    @property
+    def events_path(self):
+        return self.folder / "events"
+
+    def tokenizer_path(self, side):
+        return self.folder / f"{side}.json"
+
+    def checkpoint_paths(self):
+        """Returns the checkpoints, newest first."""
+        paths = (self.folder / "checkpoints").glob("update-*.npz")
+        return sorted(paths, reverse=True)
+
+    def save_checkpoint(self, update, arrays):
+        """Writes a checkpoint and removes the oldest."""
+        write_arrays(self.folder / "checkpoints" / f"update-{update:09d}.npz", arrays)
+        for old in self.checkpoint_paths()[_KEPT:]:
+            old.unlink()
+
+    def config(self):
+        """Reads the configuration that the run was trained with."""
+        return read_config(self.config_path)
+
+    def load(self):
+        """Loads the best model as a translator.
+
+        Returns:
+            :class:`pocketseq.pipeline.translator.ModelTranslator`.
+
+        Raises:
+            UserError: The run has no weights yet.
+        """
+        from pocketseq.pipeline.model import build_model
+        from pocketseq.pipeline.translator import ModelTranslator
+
+        if not self.best_path.is_file():
+            raise UserError(
+                f"{self.folder}: no best.npz yet, expected a run that has been "
+                f"evaluated once (train --run {self.folder} --resume)"
+            )
+        config = self.config()
+        source, target = self.load_tokenizers()
+        model = build_model(config.model, len(source), len(target))
+        arrays = read_arrays(self.best_path)
+        for variable in model.weights:
+            variable.assign(arrays[variable.path])
+        return ModelTranslator(model, source, target, config)
+
+    def load_tokenizers(self):
+        """Returns the source and the target tokenizer."""
+        from pocketseq.pipeline.tokenizers import Tokenizer
+
+        return tuple(
+            Tokenizer.from_json(self.tokenizer_path(side).read_text(encoding="utf-8"))
+            for side in ("source", "target")
+        )
+
+    def append_metrics(self, **values):
+        """Adds a line to ``metrics.jsonl``."""
+        with open(self.metrics_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def cut_metrics(self, update):
+        """Removes the lines of updates that a resumed training will repeat."""
+        if not self.metrics_path.is_file():
+            return
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if _update_of(line) <= update]
+        write_atomically(self.metrics_path, "".join(kept).encode())
+
+
+def _update_of(line):
+    """Returns the update of a metrics line; a half-written line belongs to none."""
+    try:
+        return json.loads(line)["update"]
+    except json.JSONDecodeError:
+        return float("inf")
+
+
+def new_run_folder(name):
+    """Returns a folder ``runs/<name>-<date>-<time>`` that does not exist yet."""
+    stem = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = Path(stem), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{stem}-{number}")
+    return folder
+
+
+def newest_run():
+    """Returns the newest run under ``runs/``.
+
+    Raises:
+        UserError: There is none.
+    """
+    configs = sorted(Path("runs").glob("*/config.toml"), key=lambda p: p.stat().st_mtime)
+    if not configs:
+        raise UserError("runs/: no run found, expected one (train makes it) or --model PATH")
+    return Run(configs[-1].parent)
+
+
+def open_run(path):
+    """Returns the run in a folder.
+
+    Raises:
+        UserError: There is no such folder, or it is not a run.
+    """
+    run = Run(Path(path))
+    if not run.folder.is_dir():
+        raise UserError(f"{path}: no such folder, expected a run")
+    if not run.config_path.is_file():
+        raise UserError(f"{path}: no config.toml in it, expected a run folder")
+    return run
+
+
+def write_arrays(path, arrays):
+    """Writes named arrays to one file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    with open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_arrays(path):
+    """Reads what :func:`write_arrays` has written; a checksum guards every array.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: damaged, cannot be read: {error}") from error
+
+
+def write_atomically(path, data):
+    """Writes bytes to a file, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+

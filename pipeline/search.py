@@ -1,0 +1,206 @@
+"""Search: from a step function to the best token sequences.
+
+One function serves greedy and beam search, evaluation, SavedModel and TFLite. It knows
+no model, and it is made of operations that convert to TFLite builtins: one loop with
+static buffers that ends as soon as every hypothesis has.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pocketseq.pipeline.special import END, PAD, START
+
+# The log-probability of what cannot be. Finite, so that sums and means stay numbers.
+IMPOSSIBLE = -1e9
+
+
+class Hypotheses(NamedTuple):
+    """The best token sequences of each text, best first.
+
+    ``token_ids`` int32 ``(batch, beam_size, max_length)``, the end token included,
+    padded at the right; ``length`` int32 ``(batch, beam_size)``, the end token
+    included; ``score`` float32 ``(batch, beam_size)``; ``attention_weights`` float32
+    ``(batch, beam_size, max_length, source_length)``.
+    """
+
+    token_ids: tf.Tensor
+    length: tf.Tensor
+    score: tf.Tensor
+    attention_weights: tf.Tensor
+
+
+class _Beam(NamedTuple):
+    """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens."""
+
+    last_token: tf.Tensor  # (B, K)
+    log_probability: tf.Tensor  # (B, K), summed over tokens
+    length: tf.Tensor  # (B, K)
+    finished: tf.Tensor  # (B, K) bool
+    tokens: tf.Tensor  # (T, B, K)
+    slots: tf.Tensor  # (T, B, K): where a hypothesis stood when it wrote a token
+    attention: tf.Tensor  # (T, B, K, source_length), by slot: never reordered
+
+
+def beam_search(
+    step,
+    state,
+    *,
+    active,
+    source_length,
+    beam_size=1,
+    max_length,
+    length_penalty=1.0,
+):
+    """Finds the token sequences with the best scores; greedy with ``beam_size=1``.
+
+    A sequence's score is the sum of its token log-probabilities, end token included,
+    divided by (number of tokens) ** ``length_penalty``. At each step the best
+    ``beam_size`` of all finished hypotheses and of all one-token continuations are
+    kept; a finished one stays as it is. The search ends when all kept ones are
+    finished, or at ``max_length`` tokens.
+
+    Args:
+        step: ``(token_ids (rows,), state) -> (logits (rows, vocabulary),
+            attention_weights (rows, source_length), state)``, with the
+            ``batch * beam_size`` rows of a text one after the other.
+        state: The state before the first token: nested tensors ``(batch, ...)``.
+        active: bool ``(batch,)``; False gives an empty sequence with score 0.
+        source_length: Width of the attention weights, a number.
+        beam_size: How many hypotheses to keep for a text.
+        max_length: The largest number of tokens, end token included.
+        length_penalty: 0 ranks by the sum, 1 by the mean.
+
+    Returns:
+        :class:`Hypotheses`. A hypothesis that does not exist, because there are fewer
+        than ``beam_size``, has a score below -1e6.
+    """
+    batch_size = tf.shape(active)[0]
+    if beam_size > 1:
+        state = tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), state)
+    beam = _start(active, batch_size, beam_size, max_length, source_length)
+
+    def unfinished(time, beam, _):
+        waiting = tf.reduce_any(tf.logical_not(beam.finished))
+        return tf.logical_and(time < max_length, waiting)
+
+    def body(time, beam, state):
+        logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
+        totals = _candidates(beam, logits)
+        chosen, parent, token = _best(totals, beam, length_penalty)
+        state = _reorder(state, parent)
+        return time + 1, _extend(beam, time, chosen, parent, token, attention), state
+
+    _, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
+    return Hypotheses(
+        token_ids=tf.transpose(beam.tokens, [1, 2, 0]),
+        length=beam.length,
+        score=_score(beam.log_probability, beam.length, length_penalty),
+        attention_weights=_attention_by_hypothesis(beam),
+    )
+
+
+def _start(active, batch_size, beam_size, max_length, source_length):
+    """One hypothesis a text; the other slots are impossible until they are taken."""
+    shape = [batch_size, beam_size]
+    first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_size)
+    inactive = tf.repeat(tf.logical_not(active)[:, None], beam_size, axis=1)
+    return _Beam(
+        last_token=tf.fill(shape, START),
+        log_probability=(1.0 - first) * IMPOSSIBLE,
+        length=tf.zeros(shape, tf.int32),
+        finished=inactive,
+        tokens=tf.fill([max_length, *shape], PAD),
+        slots=tf.zeros([max_length, *shape], tf.int32),
+        attention=tf.zeros([max_length, *shape, source_length], tf.float32),
+    )
+
+
+def _candidates(beam, logits):
+    """Returns the summed log-probability of each continuation, ``(B, K, vocabulary)``.
+
+    A finished hypothesis has one continuation, itself (PAD, at no cost); an unfinished
+    one never continues with PAD or START.
+    """
+    vocabulary_size = logits.shape[-1]
+    shape = tf.concat([tf.shape(beam.finished), [vocabulary_size]], axis=0)
+    step = tf.reshape(tf.nn.log_softmax(tf.cast(logits, tf.float32)), shape)
+    ids = tf.range(vocabulary_size)
+    never = tf.logical_or(tf.equal(ids, PAD), tf.equal(ids, START))
+    running = tf.where(never, IMPOSSIBLE, step)
+    itself = tf.where(tf.equal(ids, PAD), 0.0, IMPOSSIBLE)
+    step = tf.where(beam.finished[:, :, None], itself, running)
+    return tf.maximum(beam.log_probability[:, :, None] + step, IMPOSSIBLE)
+
+
+def _best(totals, beam, length_penalty):
+    """Returns the log-probability, the parent slot and the token of the best K."""
+    beam_size, vocabulary_size = totals.shape[1], totals.shape[2]
+    lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
+    scores = _score(totals, lengths[:, :, None], length_penalty)
+    _, best = tf.math.top_k(tf.reshape(scores, [-1, beam_size * vocabulary_size]), beam_size)
+    flat = tf.reshape(totals, [-1, beam_size * vocabulary_size])
+    if beam_size == 1:
+        return _pick(flat, best), tf.zeros_like(best), best
+    return _pick(flat, best), best // vocabulary_size, best % vocabulary_size
+
+
+def _score(log_probability, length, length_penalty):
+    tokens = tf.cast(tf.maximum(length, 1), tf.float32)
+    return log_probability / tokens**length_penalty
+
+
+def _pick(values, index):
+    """Returns ``values[b, index[b, k]]``."""
+    rows, columns = tf.shape(values)[0], values.shape[1]
+    flat = index + columns * tf.range(rows)[:, None]
+    return tf.gather(tf.reshape(values, [-1]), flat)
+
+
+def _reorder(state, parent):
+    """Lets each hypothesis continue from its parent's state."""
+    beam_size = parent.shape[1]
+    if beam_size == 1:
+        return state
+    rows = parent + beam_size * tf.range(tf.shape(parent)[0])[:, None]
+    rows = tf.reshape(rows, [-1])
+    return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
+
+
+def _extend(beam, time, log_probability, parent, token, attention):
+    """Returns the beam after the chosen tokens."""
+    beam_size = parent.shape[1]
+
+    def follow(values):  # values (..., B, K) of the parents
+        if beam_size == 1:
+            return values
+        leading = tf.shape(values)[:-2]
+        index = tf.broadcast_to(parent, tf.concat([leading, tf.shape(parent)], axis=0))
+        return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
+
+    was_finished = follow(beam.finished)
+    here = tf.equal(tf.range(beam.tokens.shape[0]), time)[:, None, None]
+    by_slot = tf.reshape(attention, tf.shape(beam.attention)[1:])
+    return _Beam(
+        last_token=token,
+        log_probability=log_probability,
+        length=follow(beam.length) + tf.cast(tf.logical_not(was_finished), tf.int32),
+        finished=tf.logical_or(was_finished, tf.equal(token, END)),
+        tokens=tf.where(here, token[None], follow(beam.tokens)),
+        slots=tf.where(here, parent[None], follow(beam.slots)),
+        attention=tf.where(here[..., None], by_slot[None], beam.attention),
+    )
+
+
+def _attention_by_hypothesis(beam):
+    """Gathers each hypothesis' attention from the slots it passed through.
+
+    Rows after the last token are 0.
+    """
+    attention = tf.transpose(beam.attention, [1, 2, 0, 3])  # (B, K, T, S)
+    if beam.tokens.shape[2] > 1:
+        by_time = tf.gather(beam.attention, beam.slots, axis=2, batch_dims=2)
+        attention = tf.transpose(by_time, [1, 2, 0, 3])
+    times = tf.range(beam.tokens.shape[0])
+    real = times < beam.length[:, :, None]
+    return tf.where(real[..., None], attention, 0.0)

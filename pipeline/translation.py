@@ -1,0 +1,47 @@
+"""What a translator gives, whatever runs the model."""
+
+import logging
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from pocketseq.pipeline.special import UNKNOWN_PIECE
+
+logger = logging.getLogger(__name__)
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One output text.
+
+    ``source``: the text that was read: NFC, without what was cut. ``text``: what came
+    of it. ``score``: sum of the token log-probabilities, end token included, divided by
+    (number of tokens) ** length penalty; 0 for empty text. ``alignment``: float32
+    ``(len(text), len(source))``: which source code points each one came from.
+    """
+
+    source: str
+    text: str
+    score: float
+    alignment: np.ndarray
+
+
+def prepare(texts, max_code_points):
+    """Returns texts in NFC, each up to its first U+0000, cut to the model's length.
+
+    Logs how many were cut.
+    """
+    prepared = []
+    cut = 0
+    for text in texts:
+        whole = unicodedata.normalize("NFC", text.split("\0", 1)[0])
+        whole = _LONE_SURROGATE.sub(UNKNOWN_PIECE, whole)
+        cut += len(whole) > max_code_points
+        prepared.append(whole[:max_code_points])
+    if cut:
+        logger.warning("cut %d of %d texts to %d code points", cut, len(texts), max_code_points)
+    return prepared

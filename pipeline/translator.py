@@ -1,0 +1,123 @@
+"""Translation by the Keras model: texts in, texts out, in batches."""
+
+import numpy as np
+import tensorflow as tf
+
+from pocketseq.pipeline.special import END, PAD, UNKNOWN
+from pocketseq.pipeline.translation import Translation, prepare
+
+# Rows of a batch. More brings no speed on a CPU and costs memory.
+_ROWS = 256
+
+
+class ModelTranslator:
+    """Translates with an :class:`EncoderDecoder` and its tokenizers.
+
+    Args:
+        model: The trained model.
+        source_tokenizer, target_tokenizer: The tokenizers it was trained with.
+        config: :class:`pocketseq.pipeline.configuration.Config`.
+    """
+
+    def __init__(self, model, source_tokenizer, target_tokenizer, config):
+        self.model = model
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.config = config
+        self.target_kind = target_tokenizer.kind
+        self._searches = {}
+
+    @property
+    def max_target_tokens(self):
+        """The largest number of target tokens, end token included."""
+        return self.target_tokenizer.most_tokens + 1
+
+    def translate(self, texts, *, beam_size=None, n_best=1):
+        """Translates some texts.
+
+        Args:
+            texts: Strings; longer ones are cut, which is logged.
+            beam_size: Hypotheses that the search keeps; None: as the recipe says, but
+                at least ``n_best``.
+            n_best: How many translations of each text to return.
+
+        Returns:
+            A list of ``n_best`` :class:`Translation` for each text, best first.
+        """
+        beam_size = beam_size or max(self.config.search.beam_size, n_best)
+        texts = prepare(texts, self.source_tokenizer.max_code_points)
+        ids = self.source_tokenizer.tokenize(tf.constant(texts, tf.string))
+        lengths = ids.row_lengths().numpy().astype(np.int32)
+        results = [None] * len(texts)
+        for width, rows in _batches(lengths):
+            source_ids = tf.gather(ids, rows).to_tensor(PAD, shape=[None, width])
+            found = self.search(source_ids, lengths[rows], beam_size)
+            for row, *one in zip(rows, *(part.numpy() for part in found), strict=True):
+                hypotheses = zip(*one, strict=True)
+                results[row] = [
+                    self._finish(texts[row], *hypothesis)
+                    for _, hypothesis in zip(range(n_best), hypotheses, strict=False)
+                ]
+        return results
+
+    def search(self, source_ids, source_length, beam_size=1):
+        """Runs the model's search, compiled once for each source length."""
+        key = (source_ids.shape[1], beam_size)
+        if key not in self._searches:
+            self._searches[key] = tf.function(
+                lambda ids, length: self.model.search(
+                    ids,
+                    length,
+                    beam_size=beam_size,
+                    max_length=self.max_target_tokens,
+                    length_penalty=self.config.search.length_penalty,
+                ),
+                input_signature=[
+                    tf.TensorSpec([None, key[0]], tf.int32),
+                    tf.TensorSpec([None], tf.int32),
+                ],
+                autograph=False,
+            )
+        return self._searches[key](source_ids, source_length)
+
+    def _finish(self, source, ids, length, score, attention):
+        """Makes a :class:`Translation` of one hypothesis."""
+        ids = [int(i) for i in ids[:length] if i != END]
+        rows = _over_code_points(
+            attention[: len(ids)], self.source_tokenizer.spans(source), len(source)
+        )
+        pointed = [source[row.argmax()] if source else "" for row in rows]
+        text, alignment = "", np.zeros((0, len(source)), np.float32)
+        for token_id, row, character in zip(ids, rows, pointed, strict=True):
+            piece = character if token_id == UNKNOWN else self.target_tokenizer.pieces[token_id]
+            piece = self.target_tokenizer.separator * bool(text) + piece
+            if len(text) + len(piece) > self.target_tokenizer.max_code_points:
+                break
+            text += piece
+            alignment = np.concatenate([alignment, np.tile(row, (len(piece), 1))])
+        return Translation(source, text, float(score), alignment)
+
+
+def _over_code_points(attention, spans, code_points):
+    """Spreads attention over tokens evenly over the code points of each token.
+
+    Args:
+        attention: ``(target tokens, source_length)``.
+        spans: For each source token, its code points.
+        code_points: Their number in the source text.
+    """
+    rows = np.zeros((len(attention), code_points), np.float32)
+    for token, span in enumerate(spans):
+        for index in span:
+            rows[:, index] += attention[:, token] / len(span)
+    return rows
+
+
+def _batches(lengths):
+    """Yields (padded length, row numbers): rows of like length, in few widths."""
+    order = np.argsort(lengths, kind="stable")
+    widths = np.maximum(8, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int))
+    for width in np.unique(widths):
+        rows = order[widths[order] == width]
+        for start in range(0, len(rows), _ROWS):
+            yield int(width), rows[start : start + _ROWS]
