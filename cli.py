@@ -4,6 +4,7 @@ TensorFlow and everything above it is imported inside the commands, so that ``--
 answers at once.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -46,15 +47,52 @@ def main():
 
 @main.command("train")
 @click.argument("recipe", default="pronunciation")
-@click.option("--train", "train_file", metavar="FILE", help="Lines source TAB target; .gz and patterns of many files, too.")
-@click.option("--train-target", metavar="FILE", help="The target side of --train, if in a file of its own.")
-@click.option("--dev", "dev_file", metavar="FILE", help="Pairs to measure on while training. [default: 5 % of the training lines]")
-@click.option("--dev-target", metavar="FILE", help="The target side of --dev, if in a file of its own.")
-@click.option("--run", "run_folder", metavar="DIR", help="Where to keep the run. [default: runs/RECIPE-DATE-TIME]")
-@click.option("--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True, help="Change one value of the recipe; may be repeated.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option(
+    "--train",
+    "train_file",
+    metavar="FILE",
+    help="Lines source TAB target; .gz and patterns of many files, too.",
+)
+@click.option(
+    "--train-target",
+    metavar="FILE",
+    help="The target side of --train, if in a file of its own.",
+)
+@click.option(
+    "--dev",
+    "dev_file",
+    metavar="FILE",
+    help="Pairs to measure on while training. [default: 5 % of the training lines]",
+)
+@click.option(
+    "--dev-target",
+    metavar="FILE",
+    help="The target side of --dev, if in a file of its own.",
+)
+@click.option(
+    "--run",
+    "run_folder",
+    metavar="DIR",
+    help="Where to keep the run. [default: runs/RECIPE-DATE-TIME]",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="SECTION.KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe; may be repeated.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after this long.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --run.")
-@click.option("--skip-bad-lines", is_flag=True, help="Count and skip lines that are no pairs, instead of stopping.")
+@click.option(
+    "--skip-bad-lines",
+    is_flag=True,
+    help="Count and skip lines that are no pairs, instead of stopping.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and errors.")
 def train_command(
     recipe, train_file, train_target, dev_file, dev_target, run_folder, settings,
@@ -74,7 +112,9 @@ def train_command(
         if not run_folder:
             raise UserError("--resume: expected --run DIR, the run to go on with")
         run = open_run(run_folder)
-        _refuse_changes(recipe, train_file, train_target, dev_file, dev_target, settings)
+        _refuse_changes(
+            recipe, train_file, train_target, dev_file, dev_target, settings
+        )
     else:
         config = load_recipe(recipe)
         config = with_files(
@@ -82,7 +122,9 @@ def train_command(
         )
         config = override(config, settings)
         run = Run(Path(run_folder) if run_folder else new_run_folder(config.name))
-        if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+        if run.folder.exists() and (
+            not run.folder.is_dir() or any(run.folder.iterdir())
+        ):
             raise UserError(
                 f"{run.folder}: exists already, expected --resume to go on with it, or "
                 f"another --run"
@@ -101,11 +143,24 @@ def train_command(
 @main.command("evaluate")
 @_model_option
 @click.argument("file")
-@click.option("--target", metavar="FILE", help="The target side of FILE, if in a file of its own.")
-@click.option("--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K.")
+@click.option(
+    "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
+)
+@click.option(
+    "--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--errors", "errors_file", metavar="FILE", help="Write what was wrong: source, output, references.")
-@click.option("--skip-bad-lines", is_flag=True, help="Count and skip lines that are no pairs, instead of stopping.")
+@click.option(
+    "--errors",
+    "errors_file",
+    metavar="FILE",
+    help="Write what was wrong: source, output, references.",
+)
+@click.option(
+    "--skip-bad-lines",
+    is_flag=True,
+    help="Count and skip lines that are no pairs, instead of stopping.",
+)
 def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_lines):
     """Measure a model on FILE, or on cmudict:dev or cmudict:test.
 
@@ -129,15 +184,30 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
         click.echo(json.dumps(result))
     else:
         for name, value in result.items():
-            click.echo(f"{name:9} {value:.2f}" if isinstance(value, float) else f"{name:9} {value}")
+            click.echo(
+                f"{name:9} {value:.2f}"
+                if isinstance(value, float)
+                else f"{name:9} {value}"
+            )
 
 
 @main.command("translate")
 @_model_option
-@click.option("--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K.")
-@click.option("--n-best", type=click.IntRange(min=1), default=1, metavar="N", show_default=True, help="Print the N best of each.")
+@click.option(
+    "--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K."
+)
+@click.option(
+    "--n-best",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Print the N best of each.",
+)
 @click.option("--scores", is_flag=True, help="Print score TAB text.")
-@click.option("--alignment", is_flag=True, help="Print JSON objects with the alignment.")
+@click.option(
+    "--alignment", is_flag=True, help="Print JSON objects with the alignment."
+)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 def translate_command(model, beam, n_best, scores, alignment, texts):
     """Translate each TEXT, or each line of standard input."""
@@ -151,11 +221,31 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 
 
 @main.command("export")
-@click.option("--model", metavar="RUN", help="A run folder. [default: the newest run under runs/]")
-@click.option("--tflite", is_flag=True, help="Write .tflite files, the only format so far.")
-@click.option("--quantize", multiple=True, type=click.Choice(["float32", "int8"]), help="How to store the weights; may be repeated. [default: int8]")
-@click.option("--max-loss", type=click.FloatRange(min=0), default=0.5, metavar="X", show_default=True, help="Points of the main metric that quantization may cost.")
-@click.option("--output", metavar="DIR", help="Where to write. [default: export in the run folder]")
+@click.option(
+    "--model", metavar="RUN", help="A run folder. [default: the newest run under runs/]"
+)
+@click.option(
+    "--tflite", is_flag=True, help="Write .tflite files, the only format so far."
+)
+@click.option(
+    "--quantize",
+    multiple=True,
+    type=click.Choice(["float32", "int8"]),
+    help="How to store the weights; may be repeated. [default: int8]",
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    metavar="X",
+    show_default=True,
+    help="Points of the main metric that quantization may cost.",
+)
+@click.option(
+    "--output",
+    metavar="DIR",
+    help="Where to write. [default: export in the run folder]",
+)
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 def export_command(model, tflite, quantize, max_loss, output, force):
     """Write the files an app ships, and check them against Keras."""
@@ -167,7 +257,11 @@ def export_command(model, tflite, quantize, max_loss, output, force):
     from pocketseq.export.table import report_table
 
     report = export_bundle(
-        run, recipes=quantize or ("int8",), output=output, force=force, max_loss=max_loss
+        run,
+        recipes=quantize or ("int8",),
+        output=output,
+        force=force,
+        max_loss=max_loss,
     )
     click.echo(report_table(report))
     if not report.passed:
@@ -179,11 +273,14 @@ def _open_model(path):
     from pocketseq.pipeline.runs import newest_run, open_run
 
     if path and not Path(path).exists():
-        raise UserError(f"{path}: no such model, expected a run folder or a .tflite file")
+        raise UserError(
+            f"{path}: no such model, expected a run folder or a .tflite file"
+        )
     if path and Path(path).is_file():
         from pocketseq.export.runtime import Translator
 
-        return Translator(path)
+        with _native_messages_hidden():
+            return Translator(path)
     run = open_run(path) if path else newest_run()
     _import_tensorflow()
     return run.load()
@@ -247,9 +344,29 @@ def _import_tensorflow():
     from pocketseq.pipeline.memory import keep_freed_memory
 
     keep_freed_memory()
-    import tensorflow as tf
+    with _native_messages_hidden():
+        import tensorflow as tf
 
+        tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def _native_messages_hidden():
+    """Hides what C++ code writes to standard error about the processor it found.
+
+    No setting of TensorFlow's or LiteRT's reaches these lines. Errors are exceptions
+    and come through.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from string import Template
 
 from pocketseq.export.flatbuffer import (
     attach_files,
@@ -82,12 +83,11 @@ def export_bundle(run, *, recipes=("int8",), output=None, force=False, max_loss=
         UserError: The folder exists and ``force`` was not given.
     """
     folder = Path(output) if output else run.folder / "export"
-    if folder.exists() and not force:
-        raise UserError(f"{folder}: exists already, expected --force to replace it")
+    _refuse_to_destroy(folder, force)
     export = _Export(run, max_loss)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-        temporary = Path(temporary)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
+        temporary = Path(name)
         # float32 is made in any case: the gate compares it with Keras.
         for name in dict.fromkeys(["float32", *recipes]):
             export.make(name, temporary)
@@ -95,11 +95,23 @@ def export_bundle(run, *, recipes=("int8",), output=None, force=False, max_loss=
             export.write_bundle(temporary / "bundle", recipes)
         if not export.failures:
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(temporary / "replaced")
             (temporary / "bundle").rename(folder)
     return Report(
         folder, export.config.metric, export.reports, export.failures, export.notes
     )
+
+
+def _refuse_to_destroy(folder, force):
+    """Replaces nothing unasked, and never what no export has written."""
+    if not folder.exists():
+        return
+    if not force:
+        raise UserError(f"{folder}: exists already, expected --force to replace it")
+    if not folder.is_dir() or (
+        any(folder.iterdir()) and not (folder / "manifest.json").is_file()
+    ):
+        raise UserError(f"{folder}: no export is in it, expected another --output")
 
 
 class _Export:
@@ -139,7 +151,9 @@ class _Export:
         model = order_outputs(model, _OUTPUTS)
         forbidden = forbidden_operators(model)
         if forbidden:
-            self.failures.append(f"{name}: operators not allowed: {', '.join(forbidden)}")
+            self.failures.append(
+                f"{name}: operators not allowed: {', '.join(forbidden)}"
+            )
             return
         path = folder / f"model-{name}.tflite"
         path.write_bytes(attach_files(model, self._attached()))
@@ -159,8 +173,8 @@ class _Export:
         loss = self._loss(actual["dev"])
         if name != "float32" and loss.points > self.max_loss and loss.is_real:
             self.failures.append(
-                f"{name}: loses {loss.points:.2f} points of {self.config.metric} on the "
-                f"dev set, and that is no chance: expected at most {self.max_loss}"
+                f"{name}: loses {loss.points:.2f} points of {self.config.metric} on "
+                f"the dev set, which is no chance: expected at most {self.max_loss}"
             )
         qualities = self._qualities(actual)
         report.dev, report.test = qualities["dev"], qualities.get("test", {})
@@ -171,7 +185,7 @@ class _Export:
             "operators": operators(model),
             "quality": report.dev,
             "loss": round(loss.points, 4),
-            "milliseconds": round(report.milliseconds, 3),
+            "milliseconds": round(report.milliseconds or 0.0, 3),
         }
 
     def _check_equality(self, actual):
@@ -183,8 +197,8 @@ class _Export:
         if equality.differences:
             shown = "".join(f"\n  {line}" for line in equality.differences[:5])
             self.failures.append(
-                f"float32: {len(equality.differences)} of {equality.examples} dev texts "
-                f"differ from Keras:{shown}"
+                f"float32: {len(equality.differences)} of {equality.examples} dev "
+                f"texts differ from Keras:{shown}"
             )
 
     def _loss(self, actual):
@@ -209,8 +223,12 @@ class _Export:
         """The files inside each model."""
         return {
             "manifest.json": _json(self._manifest({})),
-            "source_vocabulary.txt": vocabulary_text(self.keras.source_tokenizer.pieces),
-            "target_vocabulary.txt": vocabulary_text(self.keras.target_tokenizer.pieces),
+            "source_vocabulary.txt": vocabulary_text(
+                self.keras.source_tokenizer.pieces
+            ),
+            "target_vocabulary.txt": vocabulary_text(
+                self.keras.target_tokenizer.pieces
+            ),
         }
 
     def _manifest(self, models):
@@ -298,62 +316,15 @@ def _licenses(config):
 
 def _readme(manifest):
     models = "\n".join(
-        f"| `{model['file']}` | {model['bytes']:,} bytes | {RECIPES[name].description} |"
+        f"| `{model['file']}` | {model['bytes']:,} | {RECIPES[name].description} |"
         for name, model in manifest["models"].items()
     )
-    n = manifest["source"]["max_code_points"]
-    m = manifest["target"]["max_code_points"]
-    file = next(iter(manifest["models"].values()))["file"]
-    return _README.format(
-        name=manifest["name"], task=manifest["task"], models=models, n=n, m=m, file=file
+    template = Path(__file__).with_name("bundle_readme.md").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        name=manifest["name"],
+        task=manifest["task"],
+        models=models,
+        n=manifest["source"]["max_code_points"],
+        m=manifest["target"]["max_code_points"],
+        file=next(iter(manifest["models"].values()))["file"],
     )
-
-
-_README = """\
-# {name}: {task}
-
-| file | size | |
-|---|---|---|
-{models}
-
-Each file works by itself on the stock LiteRT (TensorFlow Lite) runtime: text in, text
-out, builtin operators only, no vocabulary to carry.
-
-- Input 0, `text`: int32 [1, {n}], the code points of the text in NFC, zeros behind them.
-- Output 0, `text`: int32 [1, {m}], code points up to the first 0.
-- Output 1, `score`: float32 [1], the mean log-probability of the tokens.
-- Output 2, `alignment`: float32 [1, {m}, {n}], which input each output came from.
-
-`golden.jsonl` has texts with their translations and scores (within 0.001 for float32,
-0.05 for quantized files): run them in your app's tests.
-
-## Python, without TensorFlow
-
-```python
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-translate = Interpreter("{file}").get_signature_runner("translate")
-text = np.zeros((1, {n}), np.int32); text[0, :5] = [ord(c) for c in "phone"]
-print("".join(map(chr, translate(text=text)["text"][0])).rstrip("\\0"))
-```
-
-## Android (Kotlin, `com.google.ai.edge.litert`)
-
-```kotlin
-val model = Interpreter(FileUtil.loadMappedFile(context, "{file}"))
-val input = Array(1) {{ word.codePoints().toArray().copyOf({n}) }}
-val text = Array(1) {{ IntArray({m}) }}
-model.runForMultipleInputsOutputs(arrayOf(input), mapOf(0 to text))
-val answer = String(text[0], 0, text[0].indexOf(0).let {{ if (it < 0) {m} else it }})
-```
-
-## iOS (Swift, `TensorFlowLiteSwift`)
-
-```swift
-let model = try Interpreter(modelPath: path); try model.allocateTensors()
-var input = word.precomposedStringWithCanonicalMapping.unicodeScalars.map {{ Int32($0.value) }}
-input = Array((input + Array(repeating: 0, count: {n})).prefix({n}))
-try model.copy(input.withUnsafeBytes {{ Data($0) }}, toInputAt: 0); try model.invoke()
-let codes = try model.output(at: 0).data.withUnsafeBytes {{ Array($0.bindMemory(to: Int32.self)) }}
-```
-"""

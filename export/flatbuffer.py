@@ -32,7 +32,7 @@ _PER_ROW_FULLY_CONNECTED = 12
 
 
 def operators(model_bytes):
-    """Returns the sorted names of the operations in a model; ``CUSTOM:name`` for others."""
+    """Returns the sorted operation names of a model, ``CUSTOM:name`` for others."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
     return sorted({_name(model.operatorCodes[code]) for code in _used_codes(model)})
 
@@ -43,7 +43,7 @@ def forbidden_operators(model_bytes):
 
 
 def minimum_runtime(model_bytes):
-    """Returns the oldest TFLite runtime, such as ``2.17.0``, that has all operations."""
+    """Returns the oldest TFLite runtime that has all operations: ``2.17.0``."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
     stated = "1.5.0"
     for entry in model.metadata or []:

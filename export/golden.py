@@ -2,6 +2,7 @@
 
 import json
 import random
+from unicodedata import normalize
 
 from pocketseq.export.verification import step_margins
 from pocketseq.pipeline.special import END, UNKNOWN
@@ -19,7 +20,8 @@ _HOSTILE = (
     "\u0301", "e\u0301", "\u00e9", "\u1e9e", "\ufb03", "\u0130", "\u01c5", "\u1f82",
     "\uac01", "\u1100\u1161\u11a8", "\u202eabc", "\u05e9\u05dc\u05d5\u05dd", "\u0645",
     "\U0001f600", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0010ffff", "\ue000",
-    "##", "##a", "<pad>", "<start>", "<end>", "\x01", "\x7f", "\u0080", "a\x00b", "\x00",
+    "##", "##a", "<pad>", "<start>", "<end>", "\x01", "\x7f", "\u0080", "a\x00b",
+    "\x00",
 )  # fmt: skip
 
 
@@ -56,15 +58,22 @@ def golden_lines(translator, files, sources):
         Lines of JSON: ``text``, ``translation``, ``score``.
     """
     limit = translator.source_tokenizer.max_code_points
-    texts = list(dict.fromkeys(candidates(sources, max_code_points=limit)))
-    found = [best for (best,) in translator.translate(texts)]
+    texts = [normalize("NFC", t) for t in candidates(sources, max_code_points=limit)]
+    texts = list(dict.fromkeys(texts))
+    # What a caller passes on of a text: cutting is the caller's part.
+    passed = [text.split("\0")[0][:limit] for text in texts]
+    found = [best for (best,) in translator.translate(passed)]
     lines = []
     for text, best, sure in zip(texts, found, _sure(translator, found), strict=True):
         agreed = sure and all(
-            _agrees(file, text, best, tolerance / 2) for file, tolerance in files
+            _agrees(file, best, tolerance / 2) for file, tolerance in files
         )
         if agreed:
-            line = {"text": text, "translation": best.text, "score": round(best.score, 6)}
+            line = {
+                "text": text,
+                "translation": best.text,
+                "score": round(best.score, 6),
+            }
             lines.append(json.dumps(line, ensure_ascii=False))
         if len(lines) == _WANTED:
             break
@@ -75,7 +84,8 @@ def _sure(translator, translations):
     """Whether each translation led at every step by the margin."""
     tokenizer = translator.target_tokenizer
     token_ids = [
-        [*ids, END] for ids in tokenizer.tokenize([t.text for t in translations]).numpy()
+        [*ids, END]
+        for ids in tokenizer.tokenize([t.text for t in translations]).numpy()
     ]
     margins = step_margins(translator, [t.source for t in translations], token_ids)
     # An output with a copied source character or a cut one does not tokenise back.
@@ -85,10 +95,12 @@ def _sure(translator, translations):
     ]
     return [
         not translation.source or (tokenised and margin.min() >= _MARGIN)
-        for translation, tokenised, margin in zip(translations, back, margins, strict=True)
+        for translation, tokenised, margin in zip(
+            translations, back, margins, strict=True
+        )
     ]
 
 
-def _agrees(file, text, best, tolerance):
-    (found,) = file.translate([text])[0]
+def _agrees(file, best, tolerance):
+    (found,) = file.translate([best.source])[0]
     return found.text == best.text and abs(found.score - best.score) <= tolerance

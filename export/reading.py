@@ -118,7 +118,9 @@ def _split_words(characters, tokenizer, code_points):
     numbers = tf.where(inside, characters.numbers, 0)
     ids = _compact(_match_words(numbers, tokenizer, number_of), starts, most)
     # Each code point counts once for its word, however many characters it became.
-    place = tf.where(inside, word * code_points + characters.origins, most * code_points)
+    place = tf.where(
+        inside, word * code_points + characters.origins, most * code_points
+    )
     counts = tf.scatter_nd(
         place[:, None], tf.cast(inside, tf.float32), [most * code_points + 1]
     )

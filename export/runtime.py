@@ -63,10 +63,12 @@ class Translator:
         """
         if max(beam_size or 1, n_best) > 1:
             raise UserError(
-                "this .tflite file holds the greedy search only: expected --beam 1, or a "
-                "run folder as --model"
+                "this .tflite file holds the greedy search only: expected --beam 1, "
+                "or a run folder as --model"
             )
-        return [[self._translate(text)] for text in prepare(texts, self.max_code_points)]
+        return [
+            [self._translate(text)] for text in prepare(texts, self.max_code_points)
+        ]
 
     def run(self, code_points):
         """Calls the model as it is.

@@ -38,7 +38,8 @@ def compare(translator, expected, actual):
 
     Args:
         translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
-        expected, actual: The :class:`Translation` of Keras and of the file for each text.
+        expected, actual: For each text, the :class:`Translation` of Keras and of the
+            file.
 
     Returns:
         :class:`Equality`.
@@ -74,7 +75,9 @@ def _is_near_tie(translator, wanted, found):
         return False
     tokens = [
         [*ids, END]
-        for ids in translator.target_tokenizer.tokenize([wanted.text, found.text]).numpy()
+        for ids in translator.target_tokenizer.tokenize(
+            [wanted.text, found.text]
+        ).numpy()
     ]
     pairs = zip(*tokens, strict=False)
     step = next((i for i, (a, b) in enumerate(pairs) if a != b), None)

@@ -41,16 +41,18 @@ def write(token_ids, length, attention, source, text, tokenizer):
 
     # Each token marks where it starts; the running sum of marks numbers the tokens.
     place = tf.where(fits, starts, max_code_points)
-    marks = tf.scatter_nd(
-        place[:, None], tf.ones_like(place), [max_code_points + 1]
-    )[:max_code_points]
+    marks = tf.scatter_nd(place[:, None], tf.ones_like(place), [max_code_points + 1])[
+        :max_code_points
+    ]
     token = tf.maximum(tf.cumsum(marks) - 1, 0)  # (M,)
     token_id = tf.gather(token_ids, token)
     offset = tf.range(max_code_points) - tf.gather(starts, token)
     offset -= tf.gather(separator, token)
     index = tf.gather(pieces.start, token_id) + tf.maximum(offset, 0)
     code_points = tf.gather(pieces.characters, tf.minimum(index, pieces.last))
-    pointed = tf.gather(_showable(text), tf.argmax(by_token, axis=1, output_type=tf.int32))
+    pointed = tf.gather(
+        _showable(text), tf.argmax(by_token, axis=1, output_type=tf.int32)
+    )
     unknown = tf.equal(token_id, UNKNOWN)
     code_points = tf.where(unknown, tf.gather(pointed, token), code_points)
     code_points = tf.where(offset < 0, ord(" "), code_points)

@@ -129,7 +129,9 @@ class CosineAttention(Attention):
     @property
     def scale(self):
         """The factor in front of the cosine, a float32 scalar."""
-        return tf.minimum(tf.exp(tf.cast(self.log_scale, tf.float32)), self.maximum_scale)
+        return tf.minimum(
+            tf.exp(tf.cast(self.log_scale, tf.float32)), self.maximum_scale
+        )
 
     def prepare(self, encoder_outputs):
         return tf.math.l2_normalize(tf.cast(encoder_outputs, tf.float32), axis=-1)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import token_embedding
+from pocketseq.layers.embedding import project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, LSTMState, scan
 
 # Dropout places of the decoder; the encoder's are below.
@@ -64,7 +64,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         attention: A name in :data:`ATTENTIONS`, or an :class:`Attention` layer.
         input_feeding: Whether a step sees the context of the step before.
         tied_output: Whether the output projection is the target embedding.
-        dropout: Share of features dropped before each LSTM layer and in the readout.
+        dropout: Share of features dropped between LSTM layers and in the readout.
 
     Call arguments:
         target_ids: int32 ``(batch, target_length)``: the start token, then the target.
@@ -200,24 +200,25 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         return logits, weights, state
 
     def call(self, target_ids, memory, state, dropout_seed=None):
-        embedded = self._drop(self.embedding(target_ids), 0, dropout_seed)
         run = self._run_with_feeding if self.input_feeding else self._run_at_once
-        hidden, context, weights = run(embedded, memory, state, dropout_seed)
-        readout = self._drop(self._readout(context, hidden), self.layers, dropout_seed)
+        hidden, context, weights = run(target_ids, memory, state, dropout_seed)
+        readout = self._drop(self._readout(context, hidden), 0, dropout_seed)
         return self._logits(readout), weights
 
-    def _run_at_once(self, embedded, memory, state, dropout_seed):
+    def _run_at_once(self, target_ids, memory, state, dropout_seed):
         """The LSTM over the whole target, then attention as one batched product."""
-        hidden = embedded
-        for index, (layer, start) in enumerate(zip(self.lstm, state.lstm, strict=True)):
-            if index:
-                hidden = self._drop(hidden, index, dropout_seed)
-            hidden, _ = layer(hidden, None, start)
+        first = self.lstm[0]
+        projected = project_tokens(self.embedding, first, target_ids)
+        hidden, _ = first.run(projected, None, state.lstm[0])
+        for index in range(1, self.layers):
+            hidden = self._drop(hidden, index, dropout_seed)
+            hidden, _ = self.lstm[index](hidden, None, state.lstm[index])
         context, weights = self.attention.attend(hidden, *memory)
         return hidden, context, weights
 
-    def _run_with_feeding(self, embedded, memory, state, dropout_seed):
+    def _run_with_feeding(self, target_ids, memory, state, dropout_seed):
         """Step after step, because each context is an input of the next step."""
+        embedded = self.embedding(target_ids)
         # The same features are dropped at every step, so one mask serves them all.
         ones = tf.ones_like(embedded[:, :1, :1]) * tf.ones([self.units], embedded.dtype)
         layer_dropout = [
@@ -226,7 +227,9 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         ]
 
         def step(state, inputs):
-            state, context, weights = self._advance(inputs, state, memory, layer_dropout)
+            state, context, weights = self._advance(
+                inputs, state, memory, layer_dropout
+            )
             return state, (state.lstm[-1].hidden, context, weights)
 
         by_time, _ = scan(step, state, tf.transpose(embedded, [1, 0, 2]))
@@ -237,7 +240,9 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         if self.input_feeding:
             inputs = tf.concat([inputs, state.context], axis=-1)
         lstm_states = []
-        for index, (layer, before) in enumerate(zip(self.lstm, state.lstm, strict=True)):
+        for index, (layer, before) in enumerate(
+            zip(self.lstm, state.lstm, strict=True)
+        ):
             if index and layer_dropout:
                 inputs = inputs * layer_dropout[index - 1]
             lstm_states.append(layer.step(inputs, before))

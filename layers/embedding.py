@@ -1,6 +1,11 @@
-"""The token embedding of encoder and decoder."""
+"""Token embeddings, and their shortest way into an LSTM."""
 
 import keras
+import tensorflow as tf
+
+# Up to this many tokens, a product with one-hot rows is faster than gathering
+# embeddings and multiplying them, and its gradient is the same on every run.
+_ONE_HOT_LIMIT = 512
 
 
 def token_embedding(vocabulary_size, embedding_size):
@@ -17,3 +22,26 @@ def token_embedding(vocabulary_size, embedding_size):
         ),
         name="embedding",
     )
+
+
+def project_tokens(embedding, lstm, token_ids):
+    """Returns ``lstm.project(embedding(token_ids))``, by less work where there is a way.
+
+    With few tokens in the vocabulary the whole of it is projected, once a batch, and
+    each position takes its row: a third of a training step's products are saved.
+
+    Args:
+        embedding: The embedding layer.
+        lstm: The :class:`LSTM` that reads it first.
+        token_ids: int32 ``(batch, length)``.
+
+    Returns:
+        float ``(batch, length, 4 * units)``.
+    """
+    size = embedding.input_dim
+    if size > _ONE_HOT_LIMIT:
+        return lstm.project(embedding(token_ids))
+    table = lstm.project(embedding.embeddings)
+    one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), size, dtype=table.dtype)
+    shape = tf.concat([tf.shape(token_ids), [4 * lstm.units]], axis=0)
+    return tf.reshape(tf.matmul(one_hot, table), shape)

@@ -1,10 +1,12 @@
 """The encoder: source tokens to one output a token, and a final state."""
 
+from functools import partial
+
 import keras
 import tensorflow as tf
 
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import token_embedding
+from pocketseq.layers.embedding import project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, LSTMState
 
 
@@ -18,7 +20,7 @@ class LSTMEncoder(keras.layers.Layer):
         units: Width of the outputs; each direction has half of it if bidirectional.
         layers: Number of LSTM layers.
         bidirectional: Whether each layer reads from both ends.
-        dropout: Share of features dropped before each layer and after the last.
+        dropout: Share of features dropped after each layer.
 
     Call arguments:
         source_ids: int32 ``(batch, source_length)``, padded at the right.
@@ -78,21 +80,35 @@ class LSTMEncoder(keras.layers.Layer):
             width = self.units
 
     def call(self, source_ids, source_mask, dropout_seed=None):
-        return self._encode(LSTM.__call__, source_ids, source_mask, dropout_seed)
+        def read_tokens(lstm):
+            projected = project_tokens(self.embedding, lstm, source_ids)
+            return lstm.run(projected, source_mask)
+
+        def read(lstm, inputs):
+            return lstm(inputs, source_mask)
+
+        return self._encode(read_tokens, read, dropout_seed)
 
     def loop(self, source_ids, source_mask):
         """Computes what a call computes, in the form of :meth:`LSTM.loop`."""
-        return self._encode(LSTM.loop, source_ids, source_mask, None)
+        embedded = self.embedding(source_ids)
 
-    def _encode(self, run, source_ids, source_mask, dropout_seed):
-        outputs = self.embedding(source_ids)
-        states = []
+        def read_tokens(lstm):
+            return lstm.loop(embedded, source_mask)
+
+        def read(lstm, inputs):
+            return lstm.loop(inputs, source_mask)
+
+        return self._encode(read_tokens, read, None)
+
+    def _encode(self, read_tokens, read, dropout_seed):
+        """Runs the layers; ``read_tokens`` the first ones, ``read`` the others."""
+        inputs, states = None, []
         for index, forward in enumerate(self.forward):
-            outputs = variational_dropout(outputs, self.dropout, dropout_seed, index)
-            inputs = outputs
-            outputs, state = run(forward, inputs, source_mask)
+            run = partial(read, inputs=inputs) if index else read_tokens
+            outputs, state = run(forward)
             if self.bidirectional:
-                backward, backward_state = run(self.backward[index], inputs, source_mask)
+                backward, backward_state = run(self.backward[index])
                 outputs = tf.concat([outputs, backward], axis=-1)
                 state = LSTMState(
                     *(
@@ -101,8 +117,8 @@ class LSTMEncoder(keras.layers.Layer):
                     )
                 )
             states.append(state)
-        outputs = variational_dropout(outputs, self.dropout, dropout_seed, self.layers)
-        return outputs, tuple(states)
+            inputs = variational_dropout(outputs, self.dropout, dropout_seed, index)
+        return inputs, tuple(states)
 
     def get_config(self):
         return {

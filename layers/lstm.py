@@ -14,7 +14,7 @@ _SATURATED = 1e4
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM remembers: ``hidden`` and ``cell``, float ``(batch, units)`` each."""
+    """What an LSTM remembers: ``hidden`` and ``cell``, float ``(batch, units)``."""
 
     hidden: tf.Tensor
     cell: tf.Tensor
@@ -135,14 +135,26 @@ class LSTM(keras.layers.Layer):
         return self.update(tf.matmul(inputs, self.kernel) + self.bias, state)
 
     def call(self, inputs, mask=None, initial_state=None):
-        state = initial_state or self.zero_state(tf.shape(inputs)[0])
-        projected = self._project_by_time(inputs, mask)
+        return self.run(self.project(inputs), mask, initial_state)
+
+    def run(self, projected, mask=None, initial_state=None):
+        """Computes what a call computes, from inputs that are projected already.
+
+        Args:
+            projected: float ``(batch, length, 4 * units)``.
+            mask, initial_state: As in a call.
+
+        Returns:
+            As a call does.
+        """
+        state = initial_state or self.zero_state(tf.shape(projected)[0])
+        by_time = _swap_axes(self._shut_gates(projected, mask))
 
         def step(state, now):
             state = self.update(now, state)
             return state, state.hidden
 
-        outputs, state = scan(step, state, projected, reverse=self.reverse)
+        outputs, state = scan(step, state, by_time, reverse=self.reverse)
         outputs = _swap_axes(outputs)
         return (outputs, state) if mask is None else self._masked(outputs, state, mask)
 
@@ -160,35 +172,34 @@ class LSTM(keras.layers.Layer):
             As a call does.
         """
         length = inputs.shape[1]
-        projected = self._project_by_time(inputs, mask)
+        by_time = _swap_axes(self._shut_gates(self.project(inputs), mask))
         longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
         outputs = tf.zeros([length, tf.shape(inputs)[0], self.units], inputs.dtype)
 
-        def body(round_number, outputs, *state):
+        def body(round_number, outputs, state):
             time = longest - 1 - round_number if self.reverse else round_number
-            state = self.update(tf.gather(projected, time), LSTMState(*state))
+            state = self.update(tf.gather(by_time, time), state)
             here = tf.equal(tf.range(length), time)[:, None, None]
             outputs = tf.where(here, state.hidden[None], outputs)
-            return round_number + 1, outputs, *state
+            return round_number + 1, outputs, state
 
-        _, outputs, *state = tf.while_loop(
+        _, outputs, state = tf.while_loop(
             lambda round_number, *_: round_number < longest,
             body,
-            [tf.constant(0), outputs, *self.zero_state(tf.shape(inputs)[0])],
+            [tf.constant(0), outputs, self.zero_state(tf.shape(inputs)[0])],
         )
-        return self._masked(_swap_axes(outputs), LSTMState(*state), mask)
+        return self._masked(_swap_axes(outputs), state, mask)
 
-    def _project_by_time(self, inputs, mask):
-        """Returns the projected inputs ``(length, batch, 4 * units)``.
+    def _shut_gates(self, projected, mask):
+        """Works padding into the projected inputs ``(batch, length, 4 * units)``.
 
-        Padding is worked into them: a saturated write and keep gate there keep the cell
-        exactly as it was. That is one addition for the whole sequence, where selecting
-        the old state at every step took more time than the products did.
+        A saturated write and keep gate there keep the cell exactly as it was. That is
+        one addition for the whole sequence, where selecting the old state at every step
+        took more time than the products did.
         """
-        projected = self.project(_swap_axes(inputs))
         if mask is None:
             return projected
-        padding = _SATURATED * (1.0 - tf.cast(tf.transpose(mask), projected.dtype))
+        padding = _SATURATED * (1.0 - tf.cast(mask, projected.dtype))
         on_gates = tf.repeat(tf.constant([-1.0, 1.0, 0.0, 0.0]), self.units)
         return projected + padding[:, :, None] * tf.cast(on_gates, projected.dtype)
 

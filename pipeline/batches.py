@@ -80,18 +80,22 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     limits = [tokenizer.max_code_points for tokenizer in tokenizers]
     dropped = sum(not fits(pair, *tokenizers) for pair in pairs)
     if dropped:
-        logger.info("dropped %d pairs longer than %d and %d code points", dropped, *limits)
+        logger.info(
+            "dropped %d pairs longer than %d and %d code points", dropped, *limits
+        )
     examples = tokenized(texts(pairs, *tokenizers), *tokenizers)
-    counted = Counter()
+    counted: Counter[tuple[int, int]] = Counter()
     for sources, targets in examples.map(
         lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
     ):
-        counted.update(zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True))
+        counted.update(
+            zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True)
+        )
     if not counted:
         raise UserError(
-            f"all {dropped} pairs are over-long: expected at most {limits[0]} code points "
-            f"in a source text (source.max_code_points) and {limits[1]} in a target text "
-            f"(target.max_code_points)"
+            f"all {dropped} pairs are over-long: expected at most {limits[0]} code "
+            f"points in a source text (source.max_code_points) and {limits[1]} in a "
+            f"target text (target.max_code_points)"
         )
     counts = np.zeros(np.max(list(counted), axis=0) + 1, np.int64)
     for lengths, number in counted.items():
@@ -130,6 +134,7 @@ def choose_buckets(statistics, *, batch_tokens, most):
         return sum(number) * (max(sources) + max(targets))
 
     # best[k][i]: (padded tokens, cuts) with k + 1 buckets over the first i + 1 lengths.
+    best: list[list[tuple[int, tuple[int, ...]]]]
     best = [[(padded(0, i), (i,)) for i in range(len(lengths))]]
     for _ in range(1, min(most, len(lengths))):
         before = best[-1]
@@ -201,7 +206,9 @@ def texts(pairs, source_tokenizer, target_tokenizer):
     """
 
     def generate():
-        kept = (pair for pair in pairs if fits(pair, source_tokenizer, target_tokenizer))
+        kept = (
+            pair for pair in pairs if fits(pair, source_tokenizer, target_tokenizer)
+        )
         for block in blocks(kept, _BLOCK):
             sources, targets = zip(*block, strict=True)
             yield np.array(sources, object), np.array(targets, object)
@@ -279,10 +286,7 @@ def bucketed(examples, buckets):
 
 
 def real_share(batches):
-    """Returns which share of the tokens in some batches is real, padding being the rest.
-
-    Padding in source and target is counted.
-    """
+    """Returns the share of real tokens in some batches, source and target counted."""
     real = total = 0
     for batch in batches:
         real += int(np.sum(batch.source_length) + np.sum(batch.target_length))

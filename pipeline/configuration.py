@@ -5,6 +5,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -160,7 +161,7 @@ def override(config, settings):
         if not equals:
             raise UserError(f"--set {setting}: expected section.key=value")
         *sections, key = name.strip().split(".")
-        inner = values
+        inner: Any = values
         for section in sections:
             inner = inner.get(section)
             if not isinstance(inner, dict):
@@ -194,7 +195,9 @@ def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
     if dev:
         data = dataclasses.replace(data, dev=dev, dev_target=dev_target or "")
     skip = data.skip_bad_lines or skip_bad_lines
-    return dataclasses.replace(config, data=dataclasses.replace(data, skip_bad_lines=skip))
+    return dataclasses.replace(
+        config, data=dataclasses.replace(data, skip_bad_lines=skip)
+    )
 
 
 def validate(config):
@@ -243,7 +246,7 @@ _MAY_BE_ZERO = {
 
 def _numbers(section):
     """Yields the (key, value) of a section that must be above 0."""
-    if not dataclasses.is_dataclass(section):
+    if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return
     for key, value in dataclasses.asdict(section).items():
         number = isinstance(value, int | float) and not isinstance(value, bool)

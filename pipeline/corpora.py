@@ -76,7 +76,8 @@ class Corpus:
         Raises:
             UserError: There are broken lines that must not be skipped, or no pair.
         """
-        shown, broken, pairs = [], 0, 0
+        shown: list[BrokenLine] = []
+        broken = pairs = 0
         for item in self._items():
             if isinstance(item, BrokenLine):
                 broken += 1
@@ -86,15 +87,21 @@ class Corpus:
         if broken and not self.skip_bad_lines:
             raise self._error(shown, broken)
         if not pairs:
-            where = f"the {self.part[0]} part of {self.source}" if self.part else self.source
-            raise UserError(f"{where}: no pairs found, expected lines source TAB target")
+            where = (
+                f"the {self.part[0]} part of {self.source}"
+                if self.part
+                else self.source
+            )
+            raise UserError(
+                f"{where}: no pairs found, expected lines source TAB target"
+            )
         if broken:
             logger.info("%s: skipped %d broken lines", self.source, broken)
         return broken
 
     def references(self):
         """Returns ``{source: [its targets]}``, in the order of first appearance."""
-        references = {}
+        references: dict[str, list[str]] = {}
         for source, target in self:
             references.setdefault(source, []).append(target)
         return references

@@ -39,7 +39,9 @@ def write_errors(path, sources, references, hypotheses):
 
 
 def _evaluate_symbols(references, hypotheses):
-    references = [[" ".join(text.split()) for text in accepted] for accepted in references]
+    references = [
+        [" ".join(text.split()) for text in accepted] for accepted in references
+    ]
     return {
         "wer": _percent(sum(errors(references, hypotheses)), len(references)),
         "per": _edit_rate(references, hypotheses, str.split),
@@ -53,7 +55,7 @@ def _evaluate_text(references, hypotheses):
     bleu, chrf = BLEU(), CHRF()
     most = max(map(len, references))
     # sacreBLEU wants the first, second, ... reference of all examples; None is none.
-    streams = [
+    streams: list = [
         [accepted[i] if i < len(accepted) else None for accepted in references]
         for i in range(most)
     ]
@@ -71,7 +73,10 @@ def _edit_rate(references, hypotheses, split):
     edits = symbols = 0
     for accepted, hypothesis in zip(references, hypotheses, strict=True):
         distance, length = min(
-            (Levenshtein.distance(split(reference), split(hypothesis)), len(split(reference)))
+            (
+                Levenshtein.distance(split(reference), split(hypothesis)),
+                len(split(reference)),
+            )
             for reference in accepted
         )
         edits += distance

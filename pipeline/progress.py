@@ -63,7 +63,9 @@ def translate_all(translator, texts, *, beam_size=None):
     """
     console = Console(stderr=True)
     found = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("translating", total=len(texts))
         for start in range(0, len(texts), _BLOCK):
             block = texts[start : start + _BLOCK]

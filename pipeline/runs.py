@@ -133,9 +133,13 @@ def newest_run():
     Raises:
         UserError: There is none.
     """
-    configs = sorted(Path("runs").glob("*/config.toml"), key=lambda p: p.stat().st_mtime)
+    configs = sorted(
+        Path("runs").glob("*/config.toml"), key=lambda p: p.stat().st_mtime
+    )
     if not configs:
-        raise UserError("runs/: no run found, expected one (train makes it) or --model PATH")
+        raise UserError(
+            "runs/: no run found, expected one (train makes it) or --model PATH"
+        )
     return Run(configs[-1].parent)
 
 
@@ -182,5 +186,3 @@ def write_atomically(path, data):
     temporary = path.with_name(path.name + ".partial")
     temporary.write_bytes(data)
     temporary.replace(path)
-
-

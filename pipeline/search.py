@@ -138,7 +138,9 @@ def _best(totals, beam, length_penalty):
     beam_size, vocabulary_size = totals.shape[1], totals.shape[2]
     lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
     scores = _score(totals, lengths[:, :, None], length_penalty)
-    _, best = tf.math.top_k(tf.reshape(scores, [-1, beam_size * vocabulary_size]), beam_size)
+    _, best = tf.math.top_k(
+        tf.reshape(scores, [-1, beam_size * vocabulary_size]), beam_size
+    )
     flat = tf.reshape(totals, [-1, beam_size * vocabulary_size])
     if beam_size == 1:
         return _pick(flat, best), tf.zeros_like(best), best

@@ -96,7 +96,7 @@ class Tokenizer:
             minimum_count: Pieces seen less often are unknown.
         """
         normalization = normalization or Normalization()
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for text in texts:
             counts.update(cls.split(normalization.apply(text)))
         known = {piece for piece, count in counts.items() if count >= minimum_count}
@@ -141,14 +141,13 @@ class Tokenizer:
         return numbers[:, : self.max_code_points]
 
     def characters(self, text):
-        """Yields (character of the normal form, index of the code point in the text)."""
+        """Yields (character of the normal form, index of its code point)."""
         return islice(self._all_characters(text), self.max_code_points)
 
     def _all_characters(self, text):
         for index, character in enumerate(text.split("\0", 1)[0]):
             for part in self.table.get(character, UNKNOWN_PIECE):
                 yield part, index
-
 
     def to_json(self):
         """Returns the tokenizer as JSON text, from which it can be restored."""
@@ -230,7 +229,8 @@ class WordTokenizer(Tokenizer):
             return tf.lookup.StaticHashTable(pairs, default_value=UNKNOWN)
 
     def spans(self, text):
-        spans, inside = [], False
+        spans: list[list[int]] = []
+        inside = False
         for character, index in self.characters(text):
             if character == " ":
                 inside = False

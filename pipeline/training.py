@@ -50,7 +50,7 @@ class Summary:
     """How a training ended: ``reason``, and the best dev metric and its update."""
 
     update: int
-    best: float
+    best: float | None
     best_update: int
     reason: str
     seconds: float
@@ -147,7 +147,10 @@ def train(run, *, minutes=None, strategy=None, on_progress=lambda progress: None
     _log_setup(trainer, statistics, buckets, references)
 
     def batches(epoch):
-        return training_batches(train_corpus, *tokenizers, buckets, config, epoch=epoch)
+        source, target = tokenizers
+        return training_batches(
+            train_corpus, source, target, buckets, config, epoch=epoch
+        )
 
     deadline = started + 60 * minutes if minutes else float("inf")
     reason = trainer.run_until(deadline, batches, references, on_progress)
@@ -163,7 +166,9 @@ def train(run, *, minutes=None, strategy=None, on_progress=lambda progress: None
 
 def _log_setup(trainer, statistics, buckets, references):
     weights = sum(int(np.prod(v.shape)) for v in trainer.model.trainable_weights)
-    shapes = ", ".join(f"{b.rows}x({b.source_length}+{b.target_length})" for b in buckets)
+    shapes = ", ".join(
+        f"{b.rows}x({b.source_length}+{b.target_length})" for b in buckets
+    )
     logger.info(
         "%d pairs, %d dev texts, %d weights", statistics.pairs, len(references), weights
     )
@@ -193,11 +198,12 @@ class Trainer:
                 tf.Variable(weight.value, trainable=False)
                 for weight in self.model.trainable_weights
             ]
-        self.translator = ModelTranslator(self.model, *tokenizers, config)
+        source, target = tokenizers
+        self.translator = ModelTranslator(self.model, source, target, config)
         self.update_number = 0
         self.epoch = 0
         self.batch_in_epoch = 0
-        self.best = None
+        self.best: float | None = None
         self.best_update = 0
         self.worse_evaluations = 0
         self.dev: dict = {}
@@ -226,7 +232,9 @@ class Trainer:
         if key not in self._steps:
             signature = None
             if self.strategy.num_replicas_in_sync == 1:
-                rows = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in first]
+                rows = [
+                    tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in first
+                ]
                 signature = [type(first)(*rows), tf.TensorSpec([], tf.int32)]
             self._steps[key] = tf.function(
                 self._update, input_signature=signature, autograph=False,
@@ -239,7 +247,9 @@ class Trainer:
         # Early in training the average follows closely, else it would stay near the
         # random weights of the start for a thousand updates.
         count = tf.cast(update_number, tf.float32)
-        decay = tf.minimum(self.config.training.average_decay, (1 + count) / (10 + count))
+        decay = tf.minimum(
+            self.config.training.average_decay, (1 + count) / (10 + count)
+        )
         for average, weight in zip(
             self.averages, self.model.trainable_weights, strict=True
         ):
@@ -321,7 +331,9 @@ class Trainer:
         if self.update_number >= settings.updates:
             return "all updates done"
         if self.worse_evaluations >= settings.patience:
-            return f"no better dev {self.config.metric} in {settings.patience} evaluations"
+            return (
+                f"no better dev {self.config.metric} in {settings.patience} evaluations"
+            )
         if time.monotonic() >= deadline:
             return "time is up"
         return ""
@@ -351,11 +363,9 @@ class Trainer:
         if better:
             self.best, self.best_update = value, self.update_number
             self.worse_evaluations = 0
-            names = [weight.path for weight in self.model.trainable_weights]
-            fixed = {v.path: v.numpy() for v in self.model.non_trainable_weights}
-            averages = (average.numpy() for average in self.averages)
-            averages = dict(zip(names, averages, strict=True))
-            write_arrays(self.run.best_path, {**averages, **fixed})
+            with self._averaged_weights():
+                weights = {v.path: v.numpy() for v in self.model.weights}
+            write_arrays(self.run.best_path, weights)
         else:
             self.worse_evaluations += 1
         self.run.append_metrics(
@@ -451,8 +461,8 @@ def learning_rate(settings):
 def smoothed_loss(logits, target_ids, target_length, smoothing):
     """Returns the summed cross entropy against smoothed targets, a scalar.
 
-    ``(1 - smoothing) * -log p(target) + smoothing * mean over tokens of -log p``, summed
-    over the real target tokens.
+    ``(1 - smoothing) * -log p(target) + smoothing * mean over tokens of -log p``,
+    summed over the real target tokens.
 
     Args:
         logits: ``(batch, target_length, vocabulary_size)``.

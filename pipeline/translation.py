@@ -43,5 +43,7 @@ def prepare(texts, max_code_points):
         cut += len(whole) > max_code_points
         prepared.append(whole[:max_code_points])
     if cut:
-        logger.warning("cut %d of %d texts to %d code points", cut, len(texts), max_code_points)
+        logger.warning(
+            "cut %d of %d texts to %d code points", cut, len(texts), max_code_points
+        )
     return prepared

@@ -89,7 +89,11 @@ class ModelTranslator:
         pointed = [source[row.argmax()] if source else "" for row in rows]
         text, alignment = "", np.zeros((0, len(source)), np.float32)
         for token_id, row, character in zip(ids, rows, pointed, strict=True):
-            piece = character if token_id == UNKNOWN else self.target_tokenizer.pieces[token_id]
+            piece = (
+                character
+                if token_id == UNKNOWN
+                else self.target_tokenizer.pieces[token_id]
+            )
             piece = self.target_tokenizer.separator * bool(text) + piece
             if len(text) + len(piece) > self.target_tokenizer.max_code_points:
                 break

@@ -1,0 +1,39 @@
+# `make train` and `make test` are all a newcomer needs; both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/pronunciation
+INSTALLED := $(VENV)/installed
+
+.PHONY: setup train test lint clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "error: $$($(PYTHON) --version) found, expected Python 3.11 to 3.13 (make PYTHON=python3.12 ...)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# A run that is there already goes on where it stopped.
+train: $(INSTALLED)
+	$(BIN)/python cli.py train pronunciation --run $(RUN) $$(test -e $(RUN)/config.toml && echo --resume)
+	$(BIN)/python cli.py export --model $(RUN) --tflite --quantize float32 --quantize int8 --force > $(RUN)/export.txt || { cat $(RUN)/export.txt; exit 1; }
+	@for word in phone pocket attention; do \
+	  printf '%s -> ' "$$word"; $(BIN)/python cli.py translate --model $(RUN)/export/model-int8.tflite "$$word"; done
+	@cat $(RUN)/export.txt
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# The type checker reads an installed copy: it does not follow the editable hook.
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typecheck
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/typecheck .
+	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p pocketseq
+
+clean:
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache *.egg-info

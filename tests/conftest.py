@@ -1,0 +1,84 @@
+"""Shared by all tests: a tiny task, and a model that has learned it.
+
+The task is to spell a word backwards: ``bead`` becomes ``D3 A0 E4 B1``.
+"""
+
+import logging
+import os
+import random
+
+import pytest
+
+# Before any test imports TensorFlow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+LETTERS = "abcdef"
+PHONES = {letter: f"{letter.upper()}{i}" for i, letter in enumerate(LETTERS)}
+
+
+def backwards(word):
+    """Returns the right output for a word."""
+    return " ".join(PHONES[letter] for letter in reversed(word))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """Undoes what the command line does to the logger, so that tests see its lines."""
+    logger = logging.getLogger("pocketseq")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory):
+    """A folder with ``train.tsv`` (600 lines) and ``dev.tsv`` (150 other words)."""
+    generator = random.Random(1)
+    words = {}
+    while len(words) < 750:
+        length = generator.randint(2, 5)
+        words["".join(generator.choices(LETTERS, k=length))] = True
+    words = list(words)
+    generator.shuffle(words)
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, part in (("train", words[:600]), ("dev", words[600:])):
+        lines = (f"{word}\t{backwards(word)}\n" for word in part)
+        (folder / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(corpus_folder, tmp_path_factory):
+    """A :class:`Run` that has learned the task, trained in this process."""
+    from pocketseq.pipeline.configuration import (
+        Config,
+        DataConfig,
+        ModelConfig,
+        SideConfig,
+        TrainingConfig,
+    )
+    from pocketseq.pipeline.runs import Run
+    from pocketseq.pipeline.training import start_run, train
+
+    config = Config(
+        name="backwards",
+        data=DataConfig(
+            train=str(corpus_folder / "train.tsv"), dev=str(corpus_folder / "dev.tsv")
+        ),
+        source=SideConfig(tokenizer="character", max_code_points=16),
+        target=SideConfig(tokenizer="word", max_code_points=24),
+        model=ModelConfig(embedding_size=32, units=48, dropout=0.0),
+        training=TrainingConfig(
+            updates=160,
+            batch_tokens=500,
+            buckets=1,
+            learning_rate=5e-3,
+            warmup_updates=30,
+            average_decay=0.95,
+            evaluate_every=80,
+        ),
+    )
+    run = Run(tmp_path_factory.mktemp("runs") / "backwards")
+    start_run(run, config)
+    train(run)
+    return run

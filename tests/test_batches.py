@@ -1,0 +1,260 @@
+import dataclasses
+import itertools
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pocketseq.pipeline.batches import (
+    Bucket,
+    LengthStatistics,
+    choose_buckets,
+    measure_lengths,
+    real_share,
+    training_batches,
+)
+from pocketseq.pipeline.configuration import Config, load_recipe, override
+from pocketseq.pipeline.corpora import Corpus, Pair
+from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.normalization import Normalization
+from pocketseq.pipeline.special import END, PAD, START
+from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    """Characters a to e on one side, words A to E on the other; at most 12 and 12."""
+    return (
+        CharacterTokenizer.learn(["abcde"], max_code_points=12),
+        WordTokenizer.learn(["A B C D E"], max_code_points=12),
+    )
+
+
+def words_of_length(sources, targets, *, count, seed=0):
+    """Returns pairs with random texts of these lengths in tokens."""
+    generator = np.random.default_rng(seed)
+    return [
+        Pair(
+            "".join(generator.choice(list("abcde"), generator.choice(sources))),
+            " ".join(generator.choice(list("ABCDE"), generator.choice(targets))),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return words_of_length([1, 2, 3, 5, 8], [1, 2, 4, 6], count=500)
+
+
+CONFIG = override(Config(), ["training.shuffle_buffer=1000"])
+
+
+def batches_of(pairs, tokenizers, *, config=CONFIG, epoch=0, most=4, batch_tokens=60):
+    buckets = choose_buckets(
+        measure_lengths(pairs, *tokenizers), batch_tokens=batch_tokens, most=most
+    )
+    found = training_batches(pairs, *tokenizers, buckets, config, epoch=epoch)
+    return buckets, [type(b)(*(part.numpy() for part in b)) for b in found]
+
+
+def decoded(batch, tokenizers):
+    """The pairs in a batch, up to their lengths; the end token is checked and left."""
+    source, target = tokenizers
+    for source_ids, source_length, target_ids, target_length in zip(
+        *batch, strict=True
+    ):
+        assert target_ids[target_length - 1] == END
+        yield Pair(
+            "".join(source.pieces[i] for i in source_ids[:source_length]),
+            " ".join(target.pieces[i] for i in target_ids[: target_length - 1]),
+        )
+
+
+def everything(batches, tokenizers):
+    return [pair for batch in batches for pair in decoded(batch, tokenizers)]
+
+
+def test_every_pair_appears_exactly_once_in_an_epoch(pairs, tokenizers):
+    _, batches = batches_of(pairs, tokenizers)
+    assert Counter(everything(batches, tokenizers)) == Counter(pairs)
+
+
+def test_long_sources_with_short_targets_stay_whole_beside_the_opposite(tokenizers):
+    pairs = words_of_length([4], [1], count=100) + words_of_length([1], [6], count=100)
+    buckets, batches = batches_of(pairs, tokenizers, most=2, batch_tokens=20)
+    assert [bucket[:2] for bucket in buckets] == [(4, 2), (1, 7)]
+    assert Counter(everything(batches, tokenizers)) == Counter(pairs)
+    for batch in batches:
+        assert batch.source_ids.shape[1] >= batch.source_length.max()
+        assert batch.target_ids.shape[1] >= batch.target_length.max()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(pairs, tokenizers):
+    def order(epoch, seed=1):
+        config = override(CONFIG, [f"training.seed={seed}"])
+        _, batches = batches_of(pairs, tokenizers, config=config, epoch=epoch)
+        return everything(batches, tokenizers)
+
+    first = order(0)
+    assert order(0) == first
+    assert order(1) != first
+    assert order(0, seed=2) != first
+    assert sorted(order(1)) == sorted(first)
+
+
+def test_batches_have_the_shapes_of_the_buckets_only(pairs, tokenizers):
+    buckets, batches = batches_of(pairs, tokenizers)
+    rows = {(b.source_length, b.target_length): b.rows for b in buckets}
+    assert len(rows) == len(buckets) > 1
+    full = 0
+    for batch in batches:
+        shape = (batch.source_ids.shape[1], batch.target_ids.shape[1])
+        assert 1 <= len(batch.source_ids) <= rows[shape]
+        full += len(batch.source_ids) == rows[shape]
+    # Only the last batch of each bucket may be smaller.
+    assert len(batches) - full <= len(buckets)
+
+
+def test_a_batch_is_padded_at_the_right(pairs, tokenizers):
+    _, batches = batches_of(pairs, tokenizers)
+    for batch in batches:
+        for ids, lengths in (batch[:2], batch[2:]):
+            places = np.arange(ids.shape[1])
+            np.testing.assert_array_equal(ids == PAD, places >= lengths[:, None])
+            assert ids.dtype == lengths.dtype == np.int32
+
+
+def test_the_decoder_reads_the_start_token_and_all_but_the_last(pairs, tokenizers):
+    _, batches = batches_of(pairs, tokenizers)
+    for batch in batches[:5]:
+        inputs = batch.decoder_inputs.numpy()
+        assert inputs.shape == batch.target_ids.shape
+        assert (inputs[:, 0] == START).all()
+        np.testing.assert_array_equal(inputs[:, 1:], batch.target_ids[:, :-1])
+
+
+def test_over_long_pairs_are_dropped_and_counted_in_the_log(tokenizers, caplog):
+    caplog.set_level(logging.INFO)
+    short = [Pair("a" * 12, "A B C"), Pair("b", "A B C D E A")]
+    long = [Pair("a" * 13, "A"), Pair("a", "A B C D E A B"), Pair("b" * 99, "A " * 99)]
+    statistics = measure_lengths(short + long, *tokenizers)
+    assert (statistics.pairs, statistics.dropped) == (2, 3)
+    assert "dropped 3 pairs longer than 12 and 12 code points" in caplog.text
+    _, batches = batches_of(short + long, tokenizers)
+    assert Counter(everything(batches, tokenizers)) == Counter(short)
+
+
+def test_nothing_is_logged_when_no_pair_is_over_long(pairs, tokenizers, caplog):
+    caplog.set_level(logging.INFO)
+    assert measure_lengths(pairs, *tokenizers).dropped == 0
+    assert "dropped" not in caplog.text
+
+
+def test_nothing_but_over_long_pairs_is_an_error(tokenizers):
+    expected = "all 2 pairs are over-long: expected at most 12 .*source.max_code_points"
+    with pytest.raises(UserError, match=expected):
+        measure_lengths([Pair("a" * 20, "A"), Pair("a", "A " * 20)], *tokenizers)
+
+
+def test_lengths_are_counted_in_tokens_with_the_end_token(tokenizers):
+    texts = [Pair("abc", "A B"), Pair("abd", "A C"), Pair("a", "A")]
+    statistics = measure_lengths(texts, *tokenizers)
+    expected = np.zeros((4, 4))
+    expected[3, 3], expected[1, 2] = 2, 1
+    np.testing.assert_array_equal(statistics.counts, expected)
+    assert (statistics.pairs, statistics.tokens) == (3, 2 * 6 + 3)
+
+
+def padding_of_every_choice(counts, most):
+    """Padded tokens of every way to cut the longer lengths into at most ``most`` parts."""
+    shapes = [
+        (max(source, target), source, target, int(number))
+        for (source, target), number in np.ndenumerate(counts)
+        if number
+    ]
+    lengths = sorted({length for length, *_ in shapes})
+    for cuts in range(min(most, len(lengths))):
+        for inner in itertools.combinations(lengths[:-1], cuts):
+            padded, below = 0, 0
+            for top in (*inner, lengths[-1]):
+                inside = [shape[1:] for shape in shapes if below < shape[0] <= top]
+                sources, targets, numbers = zip(*inside, strict=True)
+                padded += sum(numbers) * (max(sources) + max(targets))
+                below = top
+            yield padded
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_chosen_buckets_pad_least_of_all_choices(seed, most):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, 50, (9, 8)) * (generator.random((9, 8)) < 0.4)
+    counts[0] = counts[:, 0] = 0
+    buckets = choose_buckets(LengthStatistics(counts, 0), batch_tokens=8, most=most)
+    assert len(buckets) <= most
+    padded = 0
+    for (source, target), number in np.ndenumerate(counts):
+        holding = [
+            bucket.source_length + bucket.target_length
+            for bucket in buckets
+            if max(source, target) <= max(bucket[:2])
+        ]
+        padded += int(number) * holding[0]
+    assert padded == min(padding_of_every_choice(counts, most))
+
+
+def test_a_batch_has_as_many_rows_as_its_tokens_allow():
+    counts = np.zeros((11, 11), int)
+    counts[2, 3], counts[10, 10] = 1000, 1000
+    buckets = choose_buckets(LengthStatistics(counts, 0), batch_tokens=64, most=2)
+    assert buckets == [Bucket(2, 3, 64 // 5), Bucket(10, 10, 64 // 20)]
+
+
+def test_a_batch_has_one_row_at_least():
+    counts = np.zeros((11, 11), int)
+    counts[10, 10] = 1
+    (bucket,) = choose_buckets(LengthStatistics(counts, 0), batch_tokens=5, most=2)
+    assert bucket == Bucket(10, 10, 1)
+
+
+def test_a_small_corpus_gets_few_buckets():
+    counts = np.ones((11, 11), int)
+    statistics = LengthStatistics(counts, 0)
+    tokens = sum(source + target for source, target in np.ndindex(11, 11))
+    assert statistics.tokens == tokens
+    assert len(choose_buckets(statistics, batch_tokens=tokens, most=8)) == 1
+    assert len(choose_buckets(statistics, batch_tokens=tokens // 16, most=8)) == 2
+
+
+def test_the_real_share_counts_both_sides(tokenizers):
+    texts = [Pair("aaaa", "A"), Pair("aa", "A B C")]
+    _, batches = batches_of(texts, tokenizers, most=1)
+    # Two rows of 4 + 4 tokens, of which 4 + 2 and 2 + 4 are real.
+    assert real_share(batches) == pytest.approx(12 / 16)
+
+
+def test_the_default_recipe_pads_less_than_15_percent_away():
+    config = load_recipe("pronunciation")
+    corpus = Corpus(config.data.train)
+    tokenizers = (
+        CharacterTokenizer.learn(
+            ["abcdefghijklmnopqrstuvwxyz'"],
+            Normalization(fold_case=True),
+            max_code_points=config.source.max_code_points,
+        ),
+        # Which phones there are makes no difference to lengths.
+        WordTokenizer.learn(["AH"], max_code_points=config.target.max_code_points),
+    )
+    pairs = list(corpus)
+    assert dataclasses.asdict(config.source)["tokenizer"] == "character"
+    _, batches = batches_of(
+        pairs,
+        tokenizers,
+        config=config,
+        most=config.training.buckets,
+        batch_tokens=config.training.batch_tokens,
+    )
+    assert sum(len(batch.source_ids) for batch in batches) == len(pairs)
+    assert real_share(batches) >= 0.85

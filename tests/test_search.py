@@ -1,0 +1,311 @@
+"""Tests of pocketseq.pipeline.search, with scripted steps in place of a model."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pocketseq.pipeline.search import beam_search
+from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
+
+VOCABULARY_SIZE = 6
+TOKENS = range(END, VOCABULARY_SIZE)  # what may be emitted: END, UNKNOWN, 4 and 5
+MAX_LENGTH = 4
+
+
+class State(NamedTuple):
+    """What a scripted step knows, ``(rows,)`` each."""
+
+    text: tf.Tensor
+    time: tf.Tensor
+    path: tf.Tensor
+
+
+def start_state(batch_size):
+    zeros = tf.zeros([batch_size], tf.int32)
+    return State(text=tf.range(batch_size), time=zeros, path=zeros)
+
+
+def scripted_step(tables, calls=None):
+    """A step that looks its logits up: ``tables[text, time, token before, token]``.
+
+    Its attention is (a number made of all tokens before, the time).
+    """
+
+    def step(token_ids, state):
+        if calls is not None:
+            calls.append(token_ids)
+        logits = tf.gather_nd(tables, tf.stack([state.text, state.time, token_ids], 1))
+        path = state.path * VOCABULARY_SIZE + token_ids
+        attention = tf.cast(tf.stack([path, state.time], axis=1), tf.float32)
+        return logits, attention, State(state.text, state.time + 1, path)
+
+    return step
+
+
+def random_tables(batch_size=1, seed=1, length=MAX_LENGTH):
+    """Random logits, in which PAD and START, never allowed, are the likeliest."""
+    random = np.random.default_rng(seed)
+    shape = (batch_size, length, VOCABULARY_SIZE, VOCABULARY_SIZE)
+    tables = 1.5 * random.normal(size=shape)
+    tables[..., [PAD, START]] += 4.0
+    return tables.astype("float32")
+
+
+def table_by_token(rows, length, otherwise=-50.0):
+    """Logits that depend on the token before only: ``{before: {token: logit}}``."""
+    table = np.full((VOCABULARY_SIZE, VOCABULARY_SIZE), otherwise, "float32")
+    for before, logits in rows.items():
+        for token, logit in logits.items():
+            table[before, token] = logit
+    return np.tile(table, (1, length, 1, 1))
+
+
+def search(tables, *, active=None, calls=None, max_length=MAX_LENGTH, **options):
+    if active is None:
+        active = np.full(len(tables), True)
+    return beam_search(
+        scripted_step(tf.constant(tables), calls),
+        start_state(len(tables)),
+        active=tf.constant(active),
+        source_length=2,
+        max_length=max_length,
+        **options,
+    )
+
+
+def outputs(hypotheses, text=0):
+    """The hypotheses of one text, as ``(tokens, score)``; padding is checked."""
+    found = []
+    for ids, length, score in zip(
+        *(np.asarray(part)[text] for part in hypotheses[:3]), strict=True
+    ):
+        assert np.all(ids[length:] == PAD)
+        found.append((tuple(ids[:length].tolist()), float(score)))
+    return found
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    return logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+
+
+def total(tokens, table):
+    """The summed log-probability of some tokens; ``table[time, before, token]``."""
+    before = (START, *tokens[:-1])
+    return sum(
+        log_softmax(table[time, before[time]])[token]
+        for time, token in enumerate(tokens)
+    )
+
+
+def score(tokens, table, length_penalty):
+    return total(tokens, table) / len(tokens) ** length_penalty
+
+
+def all_sequences(max_length=MAX_LENGTH):
+    """Every sequence that ends with END, or that reaches the maximum length."""
+    inner = [token for token in TOKENS if token != END]
+    for length in range(max_length):
+        for tokens in itertools.product(inner, repeat=length):
+            yield (*tokens, END)
+    yield from itertools.product(inner, repeat=max_length)
+
+
+def reference_beam(table, beam_size, length_penalty, max_length=MAX_LENGTH):
+    """A beam search over Python lists."""
+    kept = [()]
+    for _ in range(max_length):
+        candidates = []
+        for tokens in kept:
+            if tokens[-1:] == (END,):
+                candidates.append(tokens)
+            else:
+                candidates.extend((*tokens, token) for token in TOKENS)
+        candidates.sort(key=lambda tokens: -score(tokens, table, length_penalty))
+        kept = candidates[:beam_size]
+    return [(tokens, score(tokens, table, length_penalty)) for tokens in kept]
+
+
+def assert_same_outputs(found, expected):
+    assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
+    np.testing.assert_allclose(
+        [score for _, score in found], [score for _, score in expected], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0])
+def test_a_wide_beam_finds_all_sequences_best_first(length_penalty):
+    tables = random_tables()
+    expected = [
+        (tokens, score(tokens, tables[0], length_penalty)) for tokens in all_sequences()
+    ]
+    expected.sort(key=lambda pair: -pair[1])
+    assert len(expected) == 121  # 1 + 3 + 9 + 27 that end, 81 that reach the maximum
+    hypotheses = search(tables, beam_size=121, length_penalty=length_penalty)
+    assert_same_outputs(outputs(hypotheses), expected)
+
+
+def test_a_sequence_cut_at_the_maximum_length_can_be_the_best():
+    tables = random_tables()
+    tables[..., END] -= 5.0
+    best = max(all_sequences(), key=lambda tokens: score(tokens, tables[0], 1.0))
+    assert len(best) == MAX_LENGTH and END not in best
+    assert outputs(search(tables, beam_size=121))[0][0] == best
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_greedy_and_beam_search_never_emit_padding_or_start(beam_size):
+    tokens = search(random_tables(batch_size=8), beam_size=beam_size)
+    for text in range(8):
+        for ids, _ in outputs(tokens, text):
+            assert ids and not {PAD, START} & set(ids)
+
+
+def test_greedy_takes_the_likeliest_token_at_each_step():
+    tables = random_tables(batch_size=8)
+    hypotheses = search(tables)
+    for text, table in enumerate(tables):
+        tokens = []
+        while len(tokens) < MAX_LENGTH and END not in tokens:
+            logits = table[len(tokens), tokens[-1] if tokens else START]
+            tokens.append(max(TOKENS, key=logits.__getitem__))
+        expected = [(tuple(tokens), score(tokens, table, 1.0))]
+        assert_same_outputs(outputs(hypotheses, text), expected)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("beam_size", [2, 3])
+def test_beam_search_equals_a_search_over_python_lists(beam_size, length_penalty):
+    tables = random_tables(batch_size=8)
+    options = {"beam_size": beam_size, "length_penalty": length_penalty}
+    hypotheses = search(tables, **options)
+    for text, table in enumerate(tables):
+        assert_same_outputs(outputs(hypotheses, text), reference_beam(table, **options))
+
+
+def test_hypotheses_are_distinct_and_sorted_by_score():
+    hypotheses = search(random_tables(batch_size=4), beam_size=5)
+    for text in range(4):
+        found = outputs(hypotheses, text)
+        assert len({tokens for tokens, _ in found}) == 5
+        assert found == sorted(found, key=lambda pair: -pair[1])
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0])
+def test_the_reported_score_is_that_of_the_tokens_reported(length_penalty):
+    tables = random_tables(batch_size=4, seed=2)
+    hypotheses = search(tables, beam_size=3, length_penalty=length_penalty)
+    for text, table in enumerate(tables):
+        for tokens, reported in outputs(hypotheses, text):
+            expected = score(tokens, table, length_penalty)
+            np.testing.assert_allclose(reported, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_a_finished_hypothesis_stays_as_it_is(beam_size):
+    # Whoever went on after END or PAD would raise the mean: 4 is certain there.
+    rows = {START: {END: 2.0, 4: 0.0}, 4: {4: 0.0}, END: {4: 0.0}, PAD: {4: 0.0}}
+    tables = table_by_token(rows, length=6)
+    hypotheses = search(tables, beam_size=beam_size, max_length=6, length_penalty=0.0)
+    expected = [((END,), -np.log(1 + np.exp(-2.0)))]
+    if beam_size == 2:  # the other one runs to the end
+        expected.append(((4,) * 6, -np.log(1 + np.exp(2.0))))
+    assert_same_outputs(outputs(hypotheses), expected)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_an_inactive_row_is_empty_and_scores_0(beam_size):
+    tables = random_tables(batch_size=3)
+    hypotheses = search(tables, active=[True, False, True], beam_size=beam_size)
+    assert outputs(hypotheses, 1)[0] == ((), 0.0)
+    assert np.all(hypotheses.attention_weights.numpy()[1, 0] == 0.0)
+    everything = search(tables, beam_size=beam_size)
+    for text in (0, 2):
+        assert outputs(hypotheses, text) == outputs(everything, text)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_batch_of_4_equals_4_batches_of_1(beam_size):
+    tables = random_tables(batch_size=4)
+    together = search(tables, beam_size=beam_size)
+    for text in range(4):
+        alone = search(tables[text : text + 1], beam_size=beam_size)
+        for part, whole in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(part[0], whole[text])
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_the_search_stops_when_all_hypotheses_are_finished(beam_size):
+    rows = {START: {4: 0.0, 5: -1.0}, 4: {END: 0.0}, 5: {END: 0.0}}
+    calls = []
+    tables = table_by_token(rows, length=50)
+    hypotheses = search(tables, calls=calls, beam_size=beam_size, max_length=50)
+    assert [ids for ids, _ in outputs(hypotheses)] == [(4, END), (5, END)][:beam_size]
+    assert len(calls) == 2
+
+
+def test_inactive_rows_alone_take_no_step():
+    calls = []
+    search(random_tables(batch_size=2), active=[False, False], calls=calls)
+    assert calls == []
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_model_that_never_ends_stops_at_the_maximum_length(beam_size):
+    tables = random_tables(length=7)
+    tables[..., END] = -1e4
+    for tokens, _ in outputs(search(tables, beam_size=beam_size, max_length=7)):
+        assert len(tokens) == 7 and END not in tokens
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5])
+def test_attention_rows_follow_their_hypothesis(beam_size):
+    hypotheses = search(random_tables(batch_size=8), beam_size=beam_size)
+    for text in range(8):
+        for slot, (tokens, _) in enumerate(outputs(hypotheses, text)):
+            expected, path = np.zeros((MAX_LENGTH, 2)), 0
+            for time, before in enumerate((START, *tokens[:-1])):
+                path = path * VOCABULARY_SIZE + before
+                expected[time] = path, time
+            weights = hypotheses.attention_weights[text, slot]
+            np.testing.assert_array_equal(weights, expected)
+
+
+def test_hypotheses_that_do_not_exist_score_below_minus_a_million():
+    tables = random_tables()
+    found = outputs(search(tables, beam_size=6, max_length=1))
+    singles = sorted(
+        ((token,) for token in TOKENS), key=lambda ids: -score(ids, tables[0], 1.0)
+    )
+    assert [tokens for tokens, _ in found[:4]] == singles
+    assert UNKNOWN in {tokens[0] for tokens in singles}
+    assert all(reported < -1e6 for _, reported in found[4:])
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_graph_for_batches_of_any_size_gives_the_same(beam_size):
+    tables = random_tables(batch_size=3)
+    active = np.array([True, False, True])
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, *tables.shape[1:]]),
+            tf.TensorSpec([None], tf.bool),
+        ]
+    )
+    def graph(tables, active):
+        return beam_search(
+            scripted_step(tables),
+            start_state(tf.shape(active)[0]),
+            active=active,
+            source_length=2,
+            beam_size=beam_size,
+            max_length=MAX_LENGTH,
+        )
+
+    expected = search(tables, active=active, beam_size=beam_size)
+    for part, value in zip(graph(tables, active), expected, strict=True):
+        np.testing.assert_allclose(part, value, atol=1e-6)
