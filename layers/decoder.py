@@ -133,11 +133,14 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         for layer in self.lstm:
             layer.build((None, None, width))
             width = self.units
-        self.attention.build((None, None, self.units))
+        if not self.attention.built:  # a loaded one has been
+            self.attention.build((None, None, self.units))
         read = 2 * self.units if self.attention.gives_context else self.units
         self.readout.build((None, read))
-        self.projection = self._bridge("projection", encoder_units != self.units, None)
-        other_states = encoder_units != self.units or encoder_layers != self.layers
+        looks_back = self.attention.gives_context or self.input_feeding
+        other_units = encoder_units != self.units
+        self.projection = self._bridge("projection", looks_back and other_units, None)
+        other_states = other_units or encoder_layers != self.layers
         self.bridges = [
             self._bridge(f"bridge_{i}_{part}", other_states, activation)
             for i in range(self.layers)
@@ -251,7 +254,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         texts = tf.shape(memory.values)[0]
         query = tf.reshape(inputs, [texts, -1, self.units])
         context, weights = self.attention.attend(query, *memory)
-        context = tf.reshape(context, [-1, self.units])
+        context = tf.reshape(context, [-1, memory.values.shape[-1]])
         weights = tf.reshape(weights, [-1, tf.shape(memory.values)[1]])
         feed = context if self.input_feeding else ()
         return DecoderState(tuple(lstm_states), feed), context, weights

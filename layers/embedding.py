@@ -39,7 +39,7 @@ def project_tokens(embedding, lstm, token_ids):
         float ``(batch, length, 4 * units)``.
     """
     size = embedding.input_dim
-    if size > _ONE_HOT_LIMIT:
+    if size > _ONE_HOT_LIMIT or embedding.quantization_mode is not None:
         return lstm.project(embedding(token_ids))
     table = lstm.project(embedding.embeddings)
     one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), size, dtype=table.dtype)

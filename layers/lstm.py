@@ -194,14 +194,13 @@ class LSTM(keras.layers.Layer):
         """Works padding into the projected inputs ``(batch, length, 4 * units)``.
 
         A saturated write and keep gate there keep the cell exactly as it was. That is
-        one addition for the whole sequence, where selecting the old state at every step
-        took more time than the products did.
+        one selection for the whole sequence, where selecting the old state at every
+        step took more time than the products did.
         """
         if mask is None:
             return projected
-        padding = _SATURATED * (1.0 - tf.cast(mask, projected.dtype))
-        on_gates = tf.repeat(tf.constant([-1.0, 1.0, 0.0, 0.0]), self.units)
-        return projected + padding[:, :, None] * tf.cast(on_gates, projected.dtype)
+        gates = tf.constant([-_SATURATED, _SATURATED, 0.0, 0.0], projected.dtype)
+        return tf.where(mask[:, :, None], projected, tf.repeat(gates, self.units))
 
     def _masked(self, outputs, state, mask):
         """Clears the outputs on padding and takes the state at the last real token."""

@@ -32,9 +32,14 @@ class EncoderDecoder(keras.Model):
         self.decoder = decoder
 
     def build(self, *_):
-        self.encoder.build((None, None))
-        self.decoder.build(self.encoder.units, self.encoder.layers)
+        if not self.encoder.built:  # loaded ones have been
+            self.encoder.build((None, None))
+        if not self.decoder.built:
+            self.decoder.build(self.encoder.units, self.encoder.layers)
         self.built = True
+
+    def build_from_config(self, _):
+        self.build()
 
     def call(self, source_ids, source_length, target_ids, dropout_seed=None):
         source_mask = tf.sequence_mask(source_length, tf.shape(source_ids)[1])

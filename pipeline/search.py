@@ -180,13 +180,18 @@ def _extend(beam, time, log_probability, parent, token, attention):
         index = tf.broadcast_to(parent, tf.concat([leading, tf.shape(parent)], axis=0))
         return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
 
-    was_finished = follow(beam.finished)
+    # Where there are fewer hypotheses than slots, the other slots stay empty.
+    absent = log_probability <= IMPOSSIBLE / 2
+    token = tf.where(absent, PAD, token)
+    was_finished = tf.logical_or(follow(beam.finished), absent)
     here = tf.equal(tf.range(beam.tokens.shape[0]), time)[:, None, None]
     by_slot = tf.reshape(attention, tf.shape(beam.attention)[1:])
     return _Beam(
         last_token=token,
         log_probability=log_probability,
-        length=follow(beam.length) + tf.cast(tf.logical_not(was_finished), tf.int32),
+        length=tf.where(
+            absent, 0, follow(beam.length) + tf.cast(~was_finished, tf.int32)
+        ),
         finished=tf.logical_or(was_finished, tf.equal(token, END)),
         tokens=tf.where(here, token[None], follow(beam.tokens)),
         slots=tf.where(here, parent[None], follow(beam.slots)),

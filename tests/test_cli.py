@@ -1,0 +1,377 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click.testing
+import pytest
+from conftest import backwards
+
+from pocketseq.cli import main
+
+TINY = [
+    "target.tokenizer=word", "source.max_code_points=8", "target.max_code_points=16",
+    "model.embedding_size=4", "model.units=4", "model.bidirectional=false",
+    "training.updates=4", "training.evaluate_every=2", "training.batch_tokens=100",
+    "training.buckets=1",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run_command(*arguments, stdin=None):
+    """Runs the command line in this process; an unforeseen error is the test's own."""
+    result = click.testing.CliRunner().invoke(
+        main, list(map(str, arguments)), input=stdin, catch_exceptions=False
+    )
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def output_of(*arguments, stdin=None):
+    """Standard output of a command that succeeds, as lines."""
+    result = run_command(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def mistake_in(*arguments, stdin=None):
+    """The one line that a command with a mistake says."""
+    result = run_command(*arguments, stdin=stdin)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def model(trained_run):
+    return ["--model", trained_run.folder]
+
+
+@pytest.fixture
+def train_file():
+    path = Path("train.tsv")
+    words = [a + b + c for a in "abc" for b in "def" for c in "abcdef"]
+    path.write_text("".join(f"{word}\t{backwards(word)}\n" for word in words))
+    return path
+
+
+def settings(*more):
+    return [part for setting in (*TINY, *more) for part in ("--set", setting)]
+
+
+# Starting.
+
+
+def test_help_answers_without_importing_what_is_slow():
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['cli.py', '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as error:\n    assert not error.code, error.code\n"
+        "slow = {'tensorflow', 'keras', 'numpy', 'rich', 'sacrebleu'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "evaluate", "translate", "export"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "export"])
+def test_every_command_has_help(command):
+    assert "Usage:" in "\n".join(output_of(command, "--help"))
+
+
+# Translating.
+
+
+def test_arguments_are_translated_to_a_line_each(model):
+    found = output_of("translate", *model, "cafe", "ab")
+    assert found == [backwards("cafe"), backwards("ab")]
+
+
+def test_there_is_a_line_for_each_line_of_standard_input_empty_ones_too(model):
+    found = output_of("translate", *model, stdin="cafe\n\nab\r\n\nfed")
+    expected = [backwards("cafe"), "", backwards("ab"), "", backwards("fed")]
+    assert found == expected
+
+
+def test_no_input_gives_no_output(model):
+    assert output_of("translate", *model, stdin="") == []
+
+
+def test_scores_come_before_the_text(model):
+    first, second = output_of("translate", *model, "--scores", "cafe", "")
+    score, text = first.split("\t")
+    assert text == backwards("cafe")
+    assert -0.5 < float(score) < 0
+    score, text = second.split("\t")
+    assert (float(score), text) == (0, "")
+
+
+def test_the_alignment_is_a_json_object_a_line(model):
+    lines = output_of("translate", *model, "--alignment", "cafe", "\u00e9")
+    first, second = map(json.loads, lines)
+    assert set(first) == {"text", "translation", "score", "alignment"}
+    assert first["text"] == "cafe"
+    assert first["translation"] == backwards("cafe")
+    assert [len(row) for row in first["alignment"]] == [4] * len(backwards("cafe"))
+    for row in first["alignment"]:
+        assert sum(row) == pytest.approx(1, abs=1e-3)
+    assert second["text"] == "\u00e9"
+    assert "\u00e9" in lines[1]
+
+
+def test_the_n_best_have_a_line_each_best_first(model):
+    arguments = ["--beam", "3", "--n-best", "2", "--scores", "cafe", "xayz"]
+    lines = output_of("translate", *model, *arguments)
+    scores = [float(line.split("\t")[0]) for line in lines]
+    assert len(lines) == 4
+    assert scores[0] > scores[1]
+    assert scores[2] > scores[3]
+    assert lines[0].split("\t")[1] == backwards("cafe")
+
+
+def test_an_over_long_line_is_cut_and_said_to_be(model):
+    result = run_command("translate", *model, "ab" * 20)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert "cut 1 of 1 texts to 16 code points" in result.stderr
+
+
+def test_the_newest_run_is_the_default_model(trained_run):
+    Path("runs").mkdir()
+    Path("runs/mine").symlink_to(trained_run.folder)
+    assert output_of("translate", "cafe") == [backwards("cafe")]
+
+
+def test_input_that_is_not_utf_8_is_a_mistake(model):
+    assert "expected UTF-8" in mistake_in("translate", *model, stdin=b"a\xff\n")
+
+
+# Evaluating.
+
+
+@pytest.fixture
+def test_file():
+    """Four words: one with alternatives, and one that no model gets right."""
+    path = Path("test.tsv")
+    right = [(word, backwards(word)) for word in ("cafe", "ab", "fed")]
+    lines = [*right, ("ab", "X"), ("bb", "A0 X X")]
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in lines))
+    return path
+
+
+def test_evaluate_prints_one_json_object(model, test_file):
+    (line,) = output_of("evaluate", *model, "--json", test_file)
+    result = json.loads(line)
+    # "B1 B1" against "A0 X X": three edits; 4 + 2 + 3 + 3 symbols.
+    assert result == {
+        "examples": 4, "wer": pytest.approx(25.0), "per": pytest.approx(100 * 3 / 12)
+    }  # fmt: skip
+
+
+def test_evaluate_prints_a_line_for_each_measure(model, test_file):
+    lines = output_of("evaluate", *model, test_file)
+    values = dict(line.split() for line in lines)
+    assert values == {"examples": "4", "wer": "25.00", "per": "25.00"}
+
+
+def test_evaluate_with_a_beam_reads_parallel_files(model, test_file):
+    words = ["cafe", "fed"]
+    Path("a.src").write_text("".join(f"{word}\n" for word in words))
+    Path("a.tgt").write_text("".join(f"{backwards(word)}\n" for word in words))
+    arguments = ["--beam", "3", "--json", "a.src", "--target", "a.tgt"]
+    (line,) = output_of("evaluate", *model, *arguments)
+    assert json.loads(line) == {"examples": 2, "wer": 0, "per": 0}
+
+
+def test_evaluate_writes_what_was_wrong(model, test_file):
+    output_of("evaluate", *model, "--errors", "errors.tsv", test_file)
+    assert Path("errors.tsv").read_text() == "bb\tB1 B1\tA0 X X\n"
+
+
+def test_evaluate_skips_broken_lines_on_demand(model, test_file):
+    with test_file.open("a") as file:
+        file.write("broken\n")
+    result = run_command("evaluate", *model, "--skip-bad-lines", "--json", test_file)
+    assert json.loads(result.stdout)["examples"] == 4
+    assert "skipped 1 broken lines" in result.stderr
+
+
+def test_evaluate_says_which_lines_are_broken(model, test_file):
+    with test_file.open("a") as file:
+        file.write("broken\n")
+    result = run_command("evaluate", *model, test_file)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "1 broken line " in result.stderr
+    assert "test.tsv:6: expected two columns" in result.stderr
+
+
+def test_a_file_for_errors_that_cannot_be_written_is_a_mistake(model, test_file):
+    arguments = ["--errors", "nowhere/errors.tsv", test_file]
+    assert "nowhere/errors.tsv" in mistake_in("evaluate", *model, *arguments)
+
+
+# Training.
+
+
+def test_train_makes_a_run_that_can_be_evaluated_and_gone_on_with(train_file):
+    command = ["train", "--train", train_file, "--run", "mine", *settings()]
+    (line,) = output_of(*command)
+    assert line.startswith("mine: best dev wer ")
+    assert "of 4," in line
+    assert {"config.toml", "best.npz"} <= {path.name for path in Path("mine").iterdir()}
+    (line,) = output_of("evaluate", "--model", "mine", "--json", train_file)
+    assert json.loads(line)["examples"] == 54
+    result = run_command("train", "--run", "mine", "--resume")
+    assert result.exit_code == 0
+    assert "resumed at update 4" in result.stderr
+    before = Path("mine/config.toml").read_text()
+    message = mistake_in(*command)
+    assert "mine: exists already, expected --resume" in message
+    assert Path("mine/config.toml").read_text() == before
+
+
+def test_a_missing_train_file_is_a_mistake():
+    message = mistake_in("train", "--train", "nowhere.tsv", "--run", "r")
+    assert "nowhere.tsv: no such file" in message
+    assert not Path("r").exists()
+
+
+def test_a_missing_dev_file_is_a_mistake(train_file):
+    arguments = ["--train", train_file, "--dev", "nowhere.tsv", "--run", "r"]
+    assert "nowhere.tsv: no such file" in mistake_in("train", *arguments)
+    assert not Path("r").exists()
+
+
+def test_broken_training_lines_are_a_mistake_that_names_the_first_ten():
+    Path("bad.tsv").write_text("a\tA\n" + "broken\n" * 12)
+    result = run_command("train", "--train", "bad.tsv", "--run", "r")
+    assert result.exit_code == 2
+    first, *lines = result.stderr.splitlines()
+    assert "bad.tsv: 12 broken lines, the first 10 of them" in first
+    assert "--skip-bad-lines" in first
+    assert [line.split(": ")[0].strip() for line in lines] == [
+        f"bad.tsv:{number}" for number in range(2, 12)
+    ]
+    assert not Path("r").exists()
+
+
+def test_an_unknown_recipe_is_a_mistake_that_lists_the_known():
+    message = mistake_in("train", "nothing")
+    assert "nothing: no such recipe" in message
+    assert "pronunciation" in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("training.update=3", "unknown key training.update, expected one of: "),
+        ("training.updates=few", "training.updates: expected a whole number"),
+        ("training.updates=0", "training.updates = 0: expected"),
+        ("training.updates", "expected section.key=value"),
+        ("model.attention=best", "expected cosine, dot or none"),
+    ],
+)
+def test_a_wrong_setting_is_a_mistake(train_file, setting, expected):
+    arguments = ["--train", train_file, "--run", "r", "--set", setting]
+    assert expected in mistake_in("train", *arguments)
+    assert not Path("r").exists()
+
+
+def test_a_recipe_file_with_an_unknown_key_is_a_mistake():
+    Path("mine.toml").write_text("[model]\nunit = 3\n")
+    message = mistake_in("train", "mine.toml")
+    assert "mine.toml: unknown key model.unit" in message
+
+
+def test_a_recipe_without_data_is_a_mistake_that_asks_for_it():
+    Path("mine.toml").write_text('name = "mine"\n')
+    assert "--train FILE" in mistake_in("train", "mine.toml", "--run", "r")
+
+
+@pytest.mark.parametrize("side", ["--train", "--dev"])
+def test_a_target_file_without_its_source_file_is_a_mistake(side):
+    message = mistake_in("train", f"{side}-target", "x.tgt")
+    assert f"{side}-target x.tgt: expected {side} FILE" in message
+
+
+def test_going_on_needs_a_run():
+    assert "expected --run DIR" in mistake_in("train", "--resume")
+    message = mistake_in("train", "--resume", "--run", "nowhere")
+    assert "nowhere: no such folder" in message
+
+
+def test_going_on_with_other_settings_is_a_mistake(trained_run):
+    arguments = ["--resume", "--run", trained_run.folder]
+    for more in (["--set", "model.units=4"], ["--train", "x.tsv"], ["other"]):
+        assert "keeps its own recipe" in mistake_in("train", *arguments, *more)
+
+
+def test_going_on_while_skipping_broken_lines_is_a_mistake_too():
+    Path("r").mkdir()
+    Path("r/config.toml").write_text("")
+    arguments = ["--resume", "--run", "r", "--skip-bad-lines"]
+    assert "keeps its own recipe" in mistake_in("train", *arguments)
+
+
+# Models.
+
+
+@pytest.mark.parametrize("command", [["translate", "a"], ["evaluate", "test.tsv"]])
+def test_a_missing_model_is_a_mistake(command, test_file):
+    name, argument = command
+    message = mistake_in(name, "--model", "nowhere", argument)
+    assert "nowhere: no such model, expected a run folder or a .tflite" in message
+
+
+@pytest.mark.parametrize("command", [["translate", "a"], ["evaluate", "test.tsv"]])
+def test_a_text_file_is_no_model(command, test_file):
+    name, argument = command
+    message = mistake_in(name, "--model", test_file, argument)
+    assert "test.tsv: expected a run folder or a .tflite file" in message
+
+
+def test_a_folder_that_is_no_run_is_no_model():
+    assert "expected a run folder" in mistake_in("translate", "--model", ".", "a")
+
+
+def test_no_model_at_all_is_a_mistake():
+    assert "no run found" in mistake_in("translate", "a")
+
+
+def test_a_damaged_model_is_a_mistake(trained_run):
+    Path("damaged").mkdir()
+    for name in ("config.toml", "source.json", "target.json", "best.npz"):
+        data = (trained_run.folder / name).read_bytes()
+        Path("damaged", name).write_bytes(data if name != "best.npz" else data[:999])
+    assert "best.npz: damaged" in mistake_in("translate", "--model", "damaged", "a")
+
+
+def test_more_translations_than_the_beam_holds_are_a_mistake(model):
+    message = mistake_in("translate", *model, "--beam", "2", "--n-best", "3", "a")
+    assert "--n-best 3: expected at most the beam, 2" in message
+
+
+def test_a_missing_file_to_evaluate_on_is_a_mistake(model):
+    assert "nowhere.tsv: no such file" in mistake_in("evaluate", *model, "nowhere.tsv")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["translate", "--beam", "0", "a"], ["train", "--minutes", "0"], ["x"]]
+)
+def test_an_option_out_of_range_has_exit_status_2(arguments):
+    result = run_command(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr

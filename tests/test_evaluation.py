@@ -1,0 +1,121 @@
+import pytest
+import sacrebleu
+
+from pocketseq.pipeline.evaluation import errors, evaluate, write_errors
+
+
+def test_word_error_rate_is_the_share_of_outputs_not_exactly_right():
+    references = [["A B"], ["C"], ["D"], ["E F"]]
+    result = evaluate(references, ["A B", "C C", "D", "E"], kind="word")
+    assert result["wer"] == pytest.approx(100 * 2 / 4)
+    assert result["examples"] == 4
+
+
+def test_phone_error_rate_is_edits_per_100_reference_symbols():
+    # One substitution, one insertion, two deletions: 4 edits in 3 + 1 + 2 symbols.
+    references = [["AH B C"], ["C"], ["E F"]]
+    result = evaluate(references, ["AH X C", "C D", ""], kind="word")
+    assert result["per"] == pytest.approx(100 * 4 / 6)
+    assert result["wer"] == pytest.approx(100)
+
+
+def test_symbols_count_whole():
+    result = evaluate([["AH0 B"]], ["AH1 B"], kind="word")
+    assert result["per"] == pytest.approx(100 / 2)
+
+
+def test_any_alternative_is_right():
+    references = [["A B", "A C", "D"]]
+    for hypothesis in references[0]:
+        result = evaluate(references, [hypothesis], kind="word")
+        assert (result["wer"], result["per"]) == (0, 0)
+
+
+def test_edits_are_counted_against_the_closest_reference():
+    # Distances 3 and 1; the closest has four symbols.
+    result = evaluate([["X Y", "A B C D"]], ["A B C"], kind="word")
+    assert result["per"] == pytest.approx(100 * 1 / 4)
+
+
+def test_spacing_of_references_with_symbols_does_not_matter():
+    result = evaluate([["A  B "]], ["A B"], kind="word")
+    assert (result["wer"], result["per"]) == (0, 0)
+
+
+def test_an_empty_output_is_wrong_and_costs_all_symbols():
+    result = evaluate([["A B"]], [""], kind="word")
+    assert (result["wer"], result["per"]) == (100, 100)
+    result = evaluate([["ab c"]], [""], kind="character")
+    assert (result["exact"], result["cer"], result["bleu"]) == (0, 100, 0)
+    assert result["chrf"] == 0
+
+
+HYPOTHESES = [
+    "the cat sat on the mat", "a dog is in the house here", "",
+    "it is not raining, is it?",
+]  # fmt: skip
+REFERENCES = [
+    ["the cat sat on a mat", "on the mat sat the cat"],
+    ["a dog was in the house here"],
+    ["nothing at all to say"],
+    ["it isn't raining, is it?", "it is not raining now", "is it raining?"],
+]
+
+
+def test_bleu_and_chrf_are_those_of_sacrebleu():
+    result = evaluate(REFERENCES, HYPOTHESES, kind="character")
+    # The same reference twice changes nothing: it fills up what has fewer.
+    streams = [[row[min(i, len(row) - 1)] for row in REFERENCES] for i in range(3)]
+    bleu = sacrebleu.corpus_bleu(HYPOTHESES, streams).score
+    chrf = sacrebleu.corpus_chrf(HYPOTHESES, streams).score
+    assert 10 < bleu < 90
+    assert result["bleu"] == pytest.approx(bleu)
+    assert result["chrf"] == pytest.approx(chrf)
+
+
+def test_one_reference_each_is_the_plain_corpus_score():
+    references = [row[:1] for row in REFERENCES]
+    result = evaluate(references, HYPOTHESES, kind="wordpiece")
+    streams = [[text for (text,) in references]]
+    bleu = sacrebleu.corpus_bleu(HYPOTHESES, streams).score
+    assert result["bleu"] == pytest.approx(bleu)
+
+
+def test_the_signature_names_both_metrics_and_the_version():
+    signature = evaluate(REFERENCES, HYPOTHESES, kind="character")["signature"]
+    assert signature.count(f"version:{sacrebleu.__version__}") == 2
+    assert "tok:13a" in signature
+    assert "nc:6" in signature
+
+
+def test_character_error_rate_counts_code_points_of_the_closest_reference():
+    # 1 edit in "abcd" rather than 4 in "xyz"; 2 edits (one of them a space) in "e f".
+    references = [["xyz", "abcd"], ["e f"]]
+    result = evaluate(references, ["abc", "g"], kind="character")
+    assert result["cer"] == pytest.approx(100 * (1 + 3) / (4 + 3))
+
+
+def test_exact_is_the_share_of_outputs_that_equal_a_reference():
+    references = [["x", "abcd"], ["e f"], ["g"]]
+    result = evaluate(references, ["abcd", "e  f", "g"], kind="character")
+    assert result["exact"] == pytest.approx(100 * 2 / 3)
+
+
+def test_what_is_reported_follows_from_the_kind():
+    word = evaluate([["A"]], ["A"], kind="word")
+    assert set(word) == {"examples", "wer", "per"}
+    for kind in ("character", "wordpiece"):
+        text = evaluate([["A"]], ["A"], kind=kind)
+        expected = {"examples", "bleu", "chrf", "signature", "cer", "exact"}
+        assert set(text) == expected
+
+
+def test_errors_says_which_outputs_equal_no_reference():
+    assert errors([["A"], ["B", "C"]], ["X", "C"]) == [True, False]
+
+
+def test_wrong_outputs_are_written_with_their_references(tmp_path):
+    path = tmp_path / "errors.tsv"
+    write_errors(path, ["a", "b", "c"], [["A"], ["B"], ["C", "\u00c7"]], ["A", "", "D"])
+    expected = "b\t\tB\nc\tD\tC\t\u00c7\n"
+    assert path.read_text(encoding="utf-8") == expected

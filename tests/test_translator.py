@@ -1,0 +1,217 @@
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import backwards
+
+from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
+from pocketseq.pipeline.translation import prepare
+
+TEXTS = ["", "ab", "fedcb", "a", "cafe", "badface", "bb", "xayz", "ddd", "ef ab", " "]
+
+
+@pytest.fixture(scope="module")
+def translator(trained_run):
+    return trained_run.load()
+
+
+@pytest.fixture(scope="module")
+def greedy(translator):
+    """The translations of ``TEXTS``, made together."""
+    return [best for (best,) in translator.translate(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def beam(translator):
+    """The three best of each of ``TEXTS``, made together."""
+    return translator.translate(TEXTS, beam_size=3, n_best=3)
+
+
+def teacher_forced_score(translator, source, target):
+    """The mean log-probability that the model gives a target text."""
+    (source_ids,) = translator.source_tokenizer.tokenize([source]).to_list()
+    (target_ids,) = translator.target_tokenizer.tokenize([target]).to_list()
+    outputs = [*target_ids, END]
+    logits, _ = translator.model(
+        tf.constant([source_ids]),
+        tf.constant([len(source_ids)]),
+        tf.constant([[START, *target_ids]]),
+    )
+    logits = logits.numpy()[0].astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return sum(row[i] for row, i in zip(log_p, outputs, strict=True)) / len(outputs)
+
+
+def is_ended(translator, translation):
+    """Whether the text is all that was found: no unknown, nothing cut at the end."""
+    if not translation.source:
+        return False
+    (ids,) = translator.target_tokenizer.tokenize([translation.text]).to_list()
+    return UNKNOWN not in ids and len(ids) + 1 < translator.max_target_tokens
+
+
+def test_learned_words_are_translated(greedy):
+    words = {"ab", "fedcb", "cafe", "ddd"}
+    found = {one.source: one.text for one in greedy if one.source in words}
+    assert found == {word: backwards(word) for word in words}
+
+
+def test_the_score_equals_the_teacher_forced_score(translator, greedy):
+    checked = [one for one in greedy if is_ended(translator, one)]
+    assert len(checked) >= 6
+    for one in checked:
+        expected = teacher_forced_score(translator, one.source, one.text)
+        assert one.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_score_of_a_beam_equals_the_teacher_forced_score(translator, beam):
+    checked = [one for best in beam for one in best if is_ended(translator, one)]
+    assert len(checked) >= 15
+    for one in checked:
+        expected = teacher_forced_score(translator, one.source, one.text)
+        assert one.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_text_at_a_time_gives_the_same_as_many(translator, greedy):
+    for text, together in zip(TEXTS, greedy, strict=True):
+        ((alone,),) = translator.translate([text])
+        assert (alone.source, alone.text) == (together.source, together.text)
+        assert alone.score == pytest.approx(together.score, abs=1e-5)
+        np.testing.assert_allclose(alone.alignment, together.alignment, atol=1e-5)
+
+
+def test_no_texts_give_no_translations(translator):
+    assert translator.translate([]) == []
+
+
+def test_rows_of_the_alignment_are_shares_of_the_source(greedy, beam):
+    for one in [*greedy, *(one for best in beam for one in best)]:
+        assert one.alignment.shape == (len(one.text), len(one.source))
+        assert one.alignment.dtype == np.float32
+        assert (one.alignment >= 0).all()
+        sums = np.ones(len(one.text)) if one.source else np.zeros(0)
+        np.testing.assert_allclose(one.alignment.sum(axis=1), sums, atol=1e-5)
+
+
+def test_a_separator_is_aligned_like_the_token_after_it(greedy):
+    separators = 0
+    for one in greedy:
+        for place, character in enumerate(one.text[:-1]):
+            if character == " ":
+                row = one.alignment[place]
+                np.testing.assert_array_equal(row, one.alignment[place + 1])
+                separators += 1
+    assert separators > 10
+
+
+def test_all_code_points_of_a_token_are_aligned_alike(greedy):
+    for one in greedy:
+        for place, character in enumerate(one.text):
+            if character in "012345":
+                row = one.alignment[place]
+                np.testing.assert_array_equal(row, one.alignment[place - 1])
+
+
+def test_the_alignment_is_the_attention_of_the_model(translator, greedy):
+    one = greedy[TEXTS.index("fedcb")]
+    (source_ids,) = translator.source_tokenizer.tokenize(["fedcb"]).to_list()
+    (target_ids,) = translator.target_tokenizer.tokenize([one.text]).to_list()
+    _, attention = translator.model(
+        tf.constant([source_ids]), tf.constant([5]), tf.constant([[START, *target_ids]])
+    )
+    letters = [place for place, c in enumerate(one.text) if c in "ABCDEF"]
+    expected = attention.numpy()[0, : len(target_ids)]
+    np.testing.assert_allclose(one.alignment[letters], expected, atol=1e-5)
+
+
+def test_an_empty_text_stays_empty_and_scores_0(greedy, beam):
+    for one in (greedy[0], beam[0][0]):
+        assert (one.source, one.text, one.score) == ("", "", 0.0)
+        assert one.alignment.shape == (0, 0)
+
+
+def test_text_after_a_zero_is_ignored(translator, greedy):
+    (with_zero,), (only_zero,) = translator.translate(["ab\0fed", "\0ab"])
+    expected = greedy[TEXTS.index("ab")]
+    assert (with_zero.source, with_zero.text) == ("ab", expected.text)
+    assert (only_zero.source, only_zero.text, only_zero.score) == ("", "", 0.0)
+
+
+def test_decomposed_text_is_composed(translator):
+    (decomposed,), (composed,) = translator.translate(["ae\u0301", "a\u00e9"])
+    assert decomposed.source == composed.source == "a\u00e9"
+    assert decomposed.text == composed.text
+    assert decomposed.score == pytest.approx(composed.score, abs=1e-6)
+
+
+def test_an_over_long_text_is_cut_and_that_is_logged(translator, caplog):
+    caplog.set_level(logging.WARNING)
+    (long,), (whole,), (short,) = translator.translate(["ab" * 10, "ab" * 8, "ab"])
+    assert "cut 1 of 3 texts to 16 code points" in caplog.text
+    assert long.source == whole.source == "ab" * 8
+    assert long.text == whole.text
+    assert short.text == backwards("ab")
+
+
+def test_no_text_is_longer_than_the_target_may_be(translator):
+    limit = translator.target_tokenizer.max_code_points
+    for best in translator.translate(["abcdef" * 3, "f" * 16], beam_size=3, n_best=3):
+        for one in best:
+            assert len(one.text) <= limit
+            assert all(len(token) == 2 for token in one.text.split(" ") if token)
+
+
+def test_texts_are_composed_before_they_are_cut():
+    assert prepare(["e\u0301" * 3], 3) == ["\u00e9" * 3]
+    assert prepare(["a\ud800b"], 5) == ["a\ufffdb"]
+
+
+def test_the_n_best_are_different_and_sorted_by_score(beam):
+    for text, best in zip(TEXTS, beam, strict=True):
+        scores = [one.score for one in best]
+        assert len(best) == 3
+        assert scores == sorted(scores, reverse=True)
+        if text.strip():
+            assert len({one.text for one in best}) == 3
+
+
+def test_a_beam_is_never_worse_than_the_greedy_search_on_learned_words(greedy, beam):
+    for one, (best, *_) in zip(greedy, beam, strict=True):
+        if 2 <= len(one.source) <= 5 and set(one.source) <= set("abcdef"):
+            assert best.score >= one.score - 1e-5
+
+
+def test_n_best_widens_the_beam_if_need_be(translator, beam):
+    for found, expected in zip(
+        translator.translate(TEXTS, n_best=3), beam, strict=True
+    ):
+        assert [one.text for one in found] == [one.text for one in expected]
+
+
+def test_a_beam_may_give_its_best_only(translator, beam):
+    found = translator.translate(TEXTS, beam_size=3)
+    assert [[one.text for one in best] for best in found] == [
+        [best[0].text] for best in beam
+    ]
+
+
+def test_the_recipe_says_how_wide_the_beam_is(trained_run, beam):
+    translator = trained_run.load()
+    search = dataclasses.replace(translator.config.search, beam_size=3)
+    translator.config = dataclasses.replace(translator.config, search=search)
+    ((best,),) = translator.translate(["xayz"])
+    assert best.text == beam[TEXTS.index("xayz")][0].text
+    assert best.score == pytest.approx(beam[TEXTS.index("xayz")][0].score, abs=1e-5)
+
+
+def test_an_unknown_token_becomes_the_character_that_attention_points_at(translator):
+    width = len("x\u4e00")
+    attention = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]], np.float32)
+    known = translator.target_tokenizer.pieces.index("A0")
+    ids = np.array([UNKNOWN, known, END, PAD])
+    one = translator._finish("x\u4e00", ids, 3, -0.5, attention[:, :width])
+    assert one.text == "\u4e00 A0"
+    expected = attention[[0, 1, 1, 1]]
+    np.testing.assert_array_equal(one.alignment, expected)
