@@ -23,8 +23,14 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            raise SystemExit(2) from None
+            message = str(error)
+        except (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
+                NotADirectoryError) as error:  # fmt: skip
+            if error.filename is None:
+                raise
+            message = f"{error.filename}: {error.strerror}"
+        click.echo(f"error: {message}", err=True)
+        raise SystemExit(2)
 
 
 _model_option = click.option(
@@ -113,7 +119,13 @@ def train_command(
             raise UserError("--resume: expected --run DIR, the run to go on with")
         run = open_run(run_folder)
         _refuse_changes(
-            recipe, train_file, train_target, dev_file, dev_target, settings
+            recipe,
+            train_file,
+            train_target,
+            dev_file,
+            dev_target,
+            settings,
+            skip_bad_lines,
         )
     else:
         config = load_recipe(recipe)
@@ -291,7 +303,7 @@ def _refuse_changes(recipe, *options):
     if recipe != "pronunciation" or any(options):
         raise UserError(
             "--resume: the run keeps its own recipe and data, expected no RECIPE, "
-            "--train, --dev or --set"
+            "--train, --dev, --set or --skip-bad-lines"
         )
 
 

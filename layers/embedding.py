@@ -25,7 +25,7 @@ def token_embedding(vocabulary_size, embedding_size):
 
 
 def project_tokens(embedding, lstm, token_ids):
-    """Returns ``lstm.project(embedding(token_ids))``, by less work where there is a way.
+    """Returns ``lstm.project(embedding(token_ids))``, by less work where possible.
 
     With few tokens in the vocabulary the whole of it is projected, once a batch, and
     each position takes its row: a third of a training step's products are saved.

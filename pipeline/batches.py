@@ -180,8 +180,8 @@ def training_batches(
 ):
     """Returns the batches of one epoch, a ``tf.data.Dataset`` of :class:`Batch`.
 
-    The order depends on the seed and the epoch alone, so that a resumed training can
-    skip to where it was. Shuffling comes before bucketing: it is what mixes examples.
+    The order depends on the seed and the epoch, so that a resumed training can skip to
+    where it was. Shuffling comes before bucketing: it is what mixes examples.
 
     Args:
         pairs: An iterable of pairs, read once for the epoch.
@@ -245,7 +245,8 @@ def bucketed(examples, buckets):
     source_lengths, target_lengths, rows = (
         tf.constant(column) for column in zip(*buckets, strict=True)
     )
-    longest_source, longest_target = buckets[-1][:2]
+    longest_source = max(bucket.source_length for bucket in buckets)
+    longest_target = max(bucket.target_length for bucket in buckets)
 
     def padded(sources, targets):
         source_length = tf.cast(sources.row_lengths(), tf.int32)

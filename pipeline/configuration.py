@@ -69,14 +69,14 @@ class TrainingConfig:
     """The optimisation. Everything that is counted is counted in updates."""
 
     seed: int = 1
-    updates: int = 4000
+    updates: int = 6000
     #: Source and target tokens of a batch, padding included.
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     #: The largest number of fixed shapes that batches come in.
     buckets: int = 8
     #: Examples held for shuffling.
     shuffle_buffer: int = 200_000
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     warmup_updates: int = 200
     #: The learning rate falls along a cosine to this share of its peak.
     final_learning_rate_share: float = 0.01
@@ -84,7 +84,7 @@ class TrainingConfig:
     clip_norm: float = 1.0
     #: Weight of the past in the moving average of the weights.
     average_decay: float = 0.998
-    evaluate_every: int = 500
+    evaluate_every: int = 1000
     #: Evaluations without a better dev metric before training ends early.
     patience: int = 8
 
@@ -206,7 +206,6 @@ def validate(config):
     Raises:
         UserError: Names the first key whose value is not, and what was expected.
     """
-    positive = "a number above 0"
     share = "a number from 0 up to, not including, 1"
     checks = [
         *(
@@ -230,14 +229,17 @@ def validate(config):
     ]  # fmt: skip
     for section in dataclasses.fields(config):
         for key, value in _numbers(getattr(config, section.name)):
-            checks.append((f"{section.name}.{key}", value, positive, value > 0))
+            zero = key in _MAY_BE_ZERO
+            expected = "a number from 0 up" if zero else "a number above 0"
+            holds = value >= 0 if zero else value > 0
+            checks.append((f"{section.name}.{key}", value, expected, holds))
     for name, value, expected, holds in checks:
         if not holds:
             raise UserError(f"{name} = {value!r}: expected {expected}")
     return config
 
 
-# Numbers that may be 0.
+# Numbers that may be 0, and no less.
 _MAY_BE_ZERO = {
     "dropout", "label_smoothing", "average_decay", "final_learning_rate_share",
     "length_penalty", "seed", "warmup_updates",
@@ -245,12 +247,12 @@ _MAY_BE_ZERO = {
 
 
 def _numbers(section):
-    """Yields the (key, value) of a section that must be above 0."""
+    """Yields the (key, value) of the numbers in a section."""
     if not dataclasses.is_dataclass(section) or isinstance(section, type):
         return
     for key, value in dataclasses.asdict(section).items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and key not in _MAY_BE_ZERO:
+        if number:
             yield key, value
 
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import logging
 import unicodedata
+import zlib
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
@@ -152,7 +153,7 @@ def _lines(path):
                     yield number, line.rstrip(b"\n").removesuffix(b"\r").decode()
                 except UnicodeDecodeError:
                     yield number, None
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{path}: cannot be read: {error}") from error
 
 

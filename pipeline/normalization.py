@@ -7,6 +7,7 @@ and the TFLite graph read the same table, whatever Unicode version runs them lat
 import sys
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -64,15 +65,22 @@ def frozen_table(normalization, alphabet):
         alphabet: The characters that are known, in normal form.
     """
     known = set(alphabet)
-    table = {}
-    for code_point in range(1, sys.maxunicode + 1):
-        if 0xD800 <= code_point < 0xE000:
-            continue
-        form = normalization.apply(chr(code_point))
+    changed = _changed_forms(normalization)
+    table = {character: character for character in known if character not in changed}
+    for character, form in changed.items():
         if not known.isdisjoint(form):
-            form = [c if c in known else UNKNOWN_PIECE for c in form]
-            table[chr(code_point)] = "".join(form)[:MAXIMUM_EXPANSION]
+            known_form = [c if c in known else UNKNOWN_PIECE for c in form]
+            table[character] = "".join(known_form)[:MAXIMUM_EXPANSION]
     return table
+
+
+@cache
+def _changed_forms(normalization):
+    """Returns ``{character: its normal form}`` of all that have another one."""
+    surrogates = range(0xD800, 0xE000)
+    characters = (chr(n) for n in range(1, sys.maxunicode + 1) if n not in surrogates)
+    forms = ((character, normalization.apply(character)) for character in characters)
+    return {character: form for character, form in forms if form != character}
 
 
 @dataclass(frozen=True)

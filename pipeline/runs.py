@@ -1,9 +1,10 @@
 """Run folders: what a training leaves behind, and how it is read back."""
 
+import hashlib
+import io
 import json
 import os
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Run:
 
     ``config.toml``, ``source.json`` and ``target.json`` (the tokenizers), ``best.npz``
     (the averaged weights with the best dev metric), ``checkpoints/update-*.npz``
-    (everything that training needs to go on), ``metrics.jsonl``, ``events/``.
+    (everything that training needs to go on), ``metrics.jsonl``.
     """
 
     folder: Path
@@ -38,10 +39,6 @@ class Run:
     @property
     def best_path(self):
         return self.folder / "best.npz"
-
-    @property
-    def events_path(self):
-        return self.folder / "events"
 
     def tokenizer_path(self, side):
         return self.folder / f"{side}.json"
@@ -160,25 +157,32 @@ def open_run(path):
 def write_arrays(path, arrays):
     """Writes named arrays to one file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    np.savez(packed, allow_pickle=False, **arrays)
+    data = packed.getvalue()
     temporary = path.with_suffix(".partial")
     with open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        file.write(data + hashlib.sha256(data).digest())
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
 def read_arrays(path):
-    """Reads what :func:`write_arrays` has written; a checksum guards every array.
+    """Reads what :func:`write_arrays` has written; its checksum stands at the end.
 
     Raises:
         UserError: The file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: damaged, cannot be read: {error}") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    size = len(data) - hashlib.sha256().digest_size
+    if hashlib.sha256(data[: max(size, 0)]).digest() != data[size:]:
+        raise UserError(f"{path}: damaged, its checksum is wrong")
+    with np.load(io.BytesIO(data[:size]), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def write_atomically(path, data):

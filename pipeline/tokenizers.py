@@ -98,7 +98,7 @@ class Tokenizer:
         normalization = normalization or Normalization()
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(cls.split(normalization.apply(text)))
+            counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
         known = {piece for piece, count in counts.items() if count >= minimum_count}
         pieces = sorted(known - {"", UNKNOWN_PIECE})
         alphabet = {character for piece in pieces for character in piece}

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pocketseq.pipeline.batches import (
     choose_buckets,
+    fits,
     measure_lengths,
     training_batches,
 )
@@ -99,6 +100,8 @@ def start_run(run, config):
         side: _learn((getattr(pair, side) for pair in train), getattr(config, side))
         for side in ("source", "target")
     }
+    if not any(fits(pair, *tokenizers.values()) for pair in train):
+        measure_lengths(train, *tokenizers.values())  # says what is wrong
     run.folder.mkdir(parents=True, exist_ok=True)
     for side, tokenizer in tokenizers.items():
         write_atomically(run.tokenizer_path(side), tokenizer.to_json().encode())
@@ -192,7 +195,10 @@ class Trainer:
         keras.utils.set_random_seed(config.training.seed)
         with strategy.scope():
             self.model = build_model(config.model, *map(len, tokenizers))
-            self.optimizer = keras.optimizers.Adam(learning_rate(config.training))
+            self.optimizer = keras.optimizers.Adam(
+                learning_rate(config.training),
+                name="adam",  # frozen: it is part of the names in checkpoints
+            )
             self.optimizer.build(self.model.trainable_weights)
             self.averages = [
                 tf.Variable(weight.value, trainable=False)
@@ -206,6 +212,7 @@ class Trainer:
         self.best: float | None = None
         self.best_update = 0
         self.worse_evaluations = 0
+        self.evaluated_update = 0
         self.dev: dict = {}
         self._loss_sum = tf.zeros([])
         self._loss_tokens = tf.zeros([])
@@ -302,9 +309,10 @@ class Trainer:
         Returns:
             Why training ended.
         """
-        settings = self.config.training
         clock = _Clock()
         try:
+            if self._evaluation_is_due():  # interrupted in the middle of one
+                self._evaluate_and_save(references, clock)
             while not (reason := self._reason_to_stop(deadline)):
                 dataset = batches(self.epoch).skip(self.batch_in_epoch)
                 for batch in self.strategy.experimental_distribute_dataset(dataset):
@@ -312,7 +320,7 @@ class Trainer:
                     self.batch_in_epoch += 1
                     if self.update_number % _REPORT_EVERY == 0:
                         on_progress(self._progress(clock))
-                    if self.update_number % settings.evaluate_every == 0:
+                    if self._evaluation_is_due():
                         self._evaluate_and_save(references, clock)
                     if self._reason_to_stop(deadline):
                         break
@@ -322,9 +330,13 @@ class Trainer:
         except KeyboardInterrupt:
             self.save()
             return "interrupted"
-        if self.update_number % settings.evaluate_every or self.best is None:
+        if self.evaluated_update != self.update_number or self.best is None:
             self._evaluate_and_save(references, clock)
         return reason
+
+    def _evaluation_is_due(self):
+        on_time = self.update_number % self.config.training.evaluate_every == 0
+        return on_time and self.evaluated_update != self.update_number
 
     def _reason_to_stop(self, deadline):
         settings = self.config.training
@@ -386,6 +398,7 @@ class Trainer:
             " (best so far)" if better else "",
         )
         self._loss_sum = self._loss_tokens = tf.zeros([])
+        self.evaluated_update = self.update_number
         self.save()
         clock.restart()
 
@@ -417,7 +430,7 @@ class Trainer:
 
     _COUNTERS = (
         "update_number", "epoch", "batch_in_epoch", "best", "best_update",
-        "worse_evaluations", "dev",
+        "worse_evaluations", "evaluated_update", "dev",
     )  # fmt: skip
 
     def save(self):
@@ -432,6 +445,7 @@ class Trainer:
         """Goes back to the newest checkpoint, if there is one."""
         paths = self.run.checkpoint_paths()
         if not paths:
+            self.run.cut_metrics(0)
             return
         arrays = read_arrays(paths[0])
         for name, variable in self._variables().items():

@@ -69,13 +69,13 @@ def trained_run(corpus_folder, tmp_path_factory):
         target=SideConfig(tokenizer="word", max_code_points=24),
         model=ModelConfig(embedding_size=32, units=48, dropout=0.0),
         training=TrainingConfig(
-            updates=160,
-            batch_tokens=500,
+            updates=120,
+            batch_tokens=400,
             buckets=1,
             learning_rate=5e-3,
-            warmup_updates=30,
+            warmup_updates=20,
             average_decay=0.95,
-            evaluate_every=80,
+            evaluate_every=60,
         ),
     )
     run = Run(tmp_path_factory.mktemp("runs") / "backwards")

@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def run_command(*arguments, stdin=None):
     """Runs the command line in this process; an unforeseen error is the test's own."""
+    # The handler of an earlier command would write to that command's output.
+    logging.getLogger("pocketseq").handlers.clear()
     result = click.testing.CliRunner().invoke(
         main, list(map(str, arguments)), input=stdin, catch_exceptions=False
     )

@@ -197,7 +197,3 @@ def test_a_trained_run_holds_the_files_that_the_contract_names(trained_run):
         "metrics.jsonl",
     }  # fmt: skip
     assert not list(trained_run.folder.rglob("*.partial"))
-
-
-def test_a_trained_run_has_tensorboard_events(trained_run):
-    assert list(trained_run.events_path.iterdir())

@@ -290,6 +290,7 @@ def test_without_a_dev_file_a_share_of_the_training_lines_is_held_out(tmp_path):
     assert 130 < len(dev_part) < 270
 
 
+# The same update of the same batch on one device, then on two.
 REPLICAS = """
 import sys
 from pathlib import Path
@@ -299,35 +300,47 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
+from pocketseq.pipeline.batches import Bucket, training_batches
 from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training import train
+from pocketseq.pipeline.training import Trainer, training_corpora
 
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-assert strategy.num_replicas_in_sync == 2
-train(Run(Path(sys.argv[1])), strategy=strategy)
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert mirrored.num_replicas_in_sync == 2
+for folder, strategy in zip(sys.argv[1:], [tf.distribute.get_strategy(), mirrored]):
+    run = Run(Path(folder))
+    config, tokenizers = run.config(), run.load_tokenizers()
+    pairs, _ = training_corpora(config)
+    trainer = Trainer(run, config, tokenizers, strategy)
+    batches = training_batches(pairs, *tokenizers, [Bucket(2, 3, 9)], config, epoch=0)
+    batch = next(iter(strategy.experimental_distribute_dataset(batches)))
+    rows = [len(b.source_ids) for b in strategy.experimental_local_results(batch)]
+    assert sum(rows) == 9 and len(rows) == strategy.num_replicas_in_sync, rows
+    assert int(trainer.update(batch)) == 9 * 5
+    trainer.save()
 """
 
 
-def test_two_replicas_make_the_same_update_as_one(few_words, tmp_path):
-    config = tiny_config(
-        few_words, "model.dropout=0", "training.updates=1", "training.evaluate_every=1",
-        "training.clip_norm=0.01", "training.learning_rate=1e-3",
+def test_two_replicas_make_the_same_update_as_one(started, copy, tmp_path):
+    run = copy(
+        started, "model.dropout=0", "training.clip_norm=0.01",
+        "training.learning_rate=1e-3", "training.updates=1",
     )  # fmt: skip
-    runs = Run(tmp_path / "one"), Run(tmp_path / "two")
-    start_run(runs[0], config)
-    shutil.copytree(runs[0].folder, runs[1].folder)
-    train(runs[0])
+    other = Run(tmp_path / "other")
+    shutil.copytree(run.folder, other.folder)
     script = tmp_path / "replicas.py"
     script.write_text(REPLICAS)
     done = subprocess.run(
-        [sys.executable, script, runs[1].folder], capture_output=True, text=True
+        [sys.executable, script, run.folder, other.folder],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (read_arrays(run.checkpoint_paths()[0]) for run in runs)
-    assert set(one) == set(two)
-    for name in set(one) - {"counters"}:
-        np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
-    # Adam's first moments are a tenth of the gradients: clipped, and not all zero.
-    moments = [v for name, v in one.items() if "momentum" in name]
-    norm = math.sqrt(sum(float(np.square(v).sum()) for v in moments))
+    one, two = (read_arrays(each.checkpoint_paths()[0]) for each in (run, other))
+    assert len(one) == len(two)
+    for (name, value), found in zip(one.items(), two.values(), strict=True):
+        if name != "counters":
+            np.testing.assert_allclose(found, value, atol=1e-5, err_msg=name)
+    # Adam's first moments are a tenth of the gradients, which clipping has shortened.
+    moments = [value for name, value in one.items() if "momentum" in name]
+    norm = math.sqrt(sum(float(np.square(value).sum()) for value in moments))
     assert norm == pytest.approx(0.1 * 0.01, rel=1e-3)
