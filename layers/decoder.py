@@ -1,6 +1,5 @@
 """The attentive decoder: one step, which training, search and export all take."""
 
-from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -65,8 +64,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         attention: A name in :data:`ATTENTIONS`, or an :class:`Attention` layer.
         input_feeding: Whether a step sees the context of the step before.
         tied_output: Whether the output projection is the target embedding.
-        dropout: Share of features dropped from the embedding, between LSTM layers and
-            in the readout.
+        dropout: Share of features dropped between LSTM layers and in the readout.
 
     Call arguments:
         target_ids: int32 ``(batch, target_length)``: the start token, then the target.
@@ -213,8 +211,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
     def _run_at_once(self, target_ids, memory, state, dropout_seed):
         """The LSTM over the whole target, then attention as one batched product."""
         first = self.lstm[0]
-        drop = partial(self._drop_embedded, dropout_seed=dropout_seed)
-        projected = project_tokens(self.embedding, first, target_ids, drop)
+        projected = project_tokens(self.embedding, first, target_ids)
         hidden, _ = first.run(projected, None, state.lstm[0])
         for index in range(1, self.layers):
             hidden = self._drop(hidden, index, dropout_seed)
@@ -224,7 +221,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
     def _run_with_feeding(self, target_ids, memory, state, dropout_seed):
         """Step after step, because each context is an input of the next step."""
-        embedded = self._drop_embedded(self.embedding(target_ids), dropout_seed)
+        embedded = self.embedding(target_ids)
         # The same features are dropped at every step, so one mask serves them all.
         ones = tf.ones_like(embedded[:, :1, :1]) * tf.ones([self.units], embedded.dtype)
         layer_dropout = [
@@ -287,12 +284,6 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
     def _drop(self, inputs, place, dropout_seed):
         return variational_dropout(
             inputs, self.dropout, dropout_seed, _DROPOUT_PLACE + place
-        )
-
-    def _drop_embedded(self, embedded, dropout_seed):
-        place = _DROPOUT_PLACE + self.layers  # behind those of the layers
-        return variational_dropout(
-            embedded, self.dropout, dropout_seed, place, shared=True
         )
 
     def get_config(self):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def variational_dropout(inputs, rate, seed, place, *, shared=False):
+def variational_dropout(inputs, rate, seed, place):
     """Drops whole features of a sequence, the same ones at every time step.
 
     Stateless, so a resumed training repeats exactly what an uninterrupted one does.
@@ -13,7 +13,6 @@ def variational_dropout(inputs, rate, seed, place, *, shared=False):
         rate: The share of features to drop, from 0 up to but without 1.
         seed: int32 ``(2,)``, such as (run seed, update number); None means no dropout.
         place: A number that differs between the places that share one seed.
-        shared: Whether all sequences of the batch lose the same features.
 
     Returns:
         A tensor like ``inputs``, scaled so that its expectation stays the same.
@@ -26,7 +25,7 @@ def variational_dropout(inputs, rate, seed, place, *, shared=False):
         return inputs
     shape = tf.shape(inputs)
     noise = tf.random.stateless_uniform(
-        (1 if shared else shape[0], 1, shape[2]),
+        (shape[0], 1, shape[2]),
         tf.random.fold_in(seed, place),
         dtype=tf.float32,
     )

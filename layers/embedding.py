@@ -24,8 +24,8 @@ def token_embedding(vocabulary_size, embedding_size):
     )
 
 
-def project_tokens(embedding, lstm, token_ids, drop=lambda embedded: embedded):
-    """Returns ``lstm.project(drop(embedding(token_ids)))``, by less work if possible.
+def project_tokens(embedding, lstm, token_ids):
+    """Returns ``lstm.project(embedding(token_ids))``, by less work where possible.
 
     With few tokens in the vocabulary the whole of it is projected, once a batch, and
     each position takes its row: a third of a training step's products are saved.
@@ -34,15 +34,14 @@ def project_tokens(embedding, lstm, token_ids, drop=lambda embedded: embedded):
         embedding: The embedding layer.
         lstm: The :class:`LSTM` that reads it first.
         token_ids: int32 ``(batch, length)``.
-        drop: Drops features, the same ones for all tokens, of ``(..., ..., width)``.
 
     Returns:
         float ``(batch, length, 4 * units)``.
     """
     size = embedding.input_dim
     if size > _ONE_HOT_LIMIT or embedding.quantization_mode is not None:
-        return lstm.project(drop(embedding(token_ids)))
-    table = lstm.project(drop(embedding.embeddings[None])[0])
+        return lstm.project(embedding(token_ids))
+    table = lstm.project(embedding.embeddings)
     one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), size, dtype=table.dtype)
     shape = tf.concat([tf.shape(token_ids), [4 * lstm.units]], axis=0)
     return tf.reshape(tf.matmul(one_hot, table), shape)

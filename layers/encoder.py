@@ -20,7 +20,7 @@ class LSTMEncoder(keras.layers.Layer):
         units: Width of the outputs; each direction has half of it if bidirectional.
         layers: Number of LSTM layers.
         bidirectional: Whether each layer reads from both ends.
-        dropout: Share of features dropped from the embedding and after each layer.
+        dropout: Share of features dropped after each layer.
 
     Call arguments:
         source_ids: int32 ``(batch, source_length)``, padded at the right.
@@ -80,14 +80,8 @@ class LSTMEncoder(keras.layers.Layer):
             width = self.units
 
     def call(self, source_ids, source_mask, dropout_seed=None):
-        def drop(embedded):
-            place = self.layers  # behind those of the layers
-            return variational_dropout(
-                embedded, self.dropout, dropout_seed, place, shared=True
-            )
-
         def read_tokens(lstm):
-            projected = project_tokens(self.embedding, lstm, source_ids, drop)
+            projected = project_tokens(self.embedding, lstm, source_ids)
             return lstm.run(projected, source_mask)
 
         def read(lstm, inputs):

@@ -69,7 +69,7 @@ class TrainingConfig:
     """The optimisation. Everything that is counted is counted in updates."""
 
     seed: int = 1
-    updates: int = 5000
+    updates: int = 6000
     #: Source and target tokens of a batch, padding included.
     batch_tokens: int = 2048
     #: The largest number of fixed shapes that batches come in.
