@@ -44,14 +44,22 @@ def compare(translator, expected, actual):
     Returns:
         :class:`Equality`.
     """
-    result = Equality(len(expected))
-    for wanted, found in zip(expected, actual, strict=True):
-        difference = _difference(wanted, found)
-        if difference and _is_near_tie(translator, wanted, found):
-            result.near_ties += 1
-        elif difference:
-            result.differences.append(f"{wanted.source!r}: {difference}")
-    return result
+    pairs = zip(expected, actual, strict=True)
+    different = [
+        (wanted, found, difference)
+        for wanted, found in pairs
+        if (difference := _difference(wanted, found))
+    ]
+    near_ties = _near_ties(translator, different)
+    return Equality(
+        examples=len(expected),
+        near_ties=sum(near_ties),
+        differences=[
+            f"{wanted.source!r}: {difference}"
+            for (wanted, _, difference), tie in zip(different, near_ties, strict=True)
+            if not tie
+        ],
+    )
 
 
 def _difference(wanted, found):
@@ -69,22 +77,32 @@ def _difference(wanted, found):
     return ""
 
 
-def _is_near_tie(translator, wanted, found):
-    """Whether the texts part at a step where two candidates were all but equal."""
+def _near_ties(translator, different):
+    """Whether each of some pairs parts at a step where two candidates were level."""
+    steps = [_first_different_step(translator, *pair[:2]) for pair in different]
+    ties = [False] * len(different)
+    rows = [row for row, step in enumerate(steps) if step is not None]
+    if rows:
+        wanted = [different[row][0] for row in rows]
+        token_ids = _token_ids(translator, [one.text for one in wanted])
+        margins = step_margins(translator, [one.source for one in wanted], token_ids)
+        for row, margin in zip(rows, margins, strict=True):
+            ties[row] = bool(margin[steps[row]] < NEAR_TIE)
+    return ties
+
+
+def _first_different_step(translator, wanted, found):
+    """Returns the token at which two texts part; None where that cannot be said."""
     if wanted.text == found.text or not np.isfinite(found.score):
-        return False
-    tokens = [
-        [*ids, END]
-        for ids in translator.target_tokenizer.tokenize(
-            [wanted.text, found.text]
-        ).numpy()
-    ]
+        return None
+    tokens = _token_ids(translator, [wanted.text, found.text])
     pairs = zip(*tokens, strict=False)
-    step = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-    if step is None:
-        return False
-    (margins,) = step_margins(translator, [wanted.source], [tokens[0]])
-    return margins[step] < NEAR_TIE
+    return next((step for step, (a, b) in enumerate(pairs) if a != b), None)
+
+
+def _token_ids(translator, texts):
+    ragged = translator.target_tokenizer.tokenize(tf.constant(texts, tf.string))
+    return [[*ids, END] for ids in ragged.to_list()]
 
 
 def step_margins(translator, sources, token_ids):

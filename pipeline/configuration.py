@@ -79,11 +79,11 @@ class TrainingConfig:
     learning_rate: float = 5e-3
     warmup_updates: int = 200
     #: The learning rate falls along a cosine to this share of its peak.
-    final_learning_rate_share: float = 0.01
+    final_learning_rate_share: float = 0.2
     label_smoothing: float = 0.05
     clip_norm: float = 1.0
     #: Weight of the past in the moving average of the weights.
-    average_decay: float = 0.998
+    average_decay: float = 0.999
     evaluate_every: int = 1000
     #: Evaluations without a better dev metric before training ends early.
     patience: int = 8
