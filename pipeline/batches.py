@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 # Pairs tokenised at once: enough to make the Python reader's share of the work small.
 _BLOCK = 1024
 
+# Blocks tokenised at a time, and batches made ahead of the training.
+_PARALLEL_CALLS = 2
+_PREFETCHED = 8
+
 
 class Batch(NamedTuple):
     """Examples of one bucket, padded to its shape.
@@ -85,9 +89,10 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
         )
     examples = tokenized(texts(pairs, *tokenizers), *tokenizers)
     counted: Counter[tuple[int, int]] = Counter()
-    for sources, targets in examples.map(
+    lengths = examples.map(
         lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
-    ):
+    )
+    for sources, targets in without_autotuning(lengths):
         counted.update(
             zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True)
         )
@@ -196,7 +201,7 @@ def training_batches(
         config.training.shuffle_buffer, seed=int(seed), reshuffle_each_iteration=False
     )
     examples = tokenized(examples, *tokenizers)
-    return bucketed(examples, buckets).prefetch(tf.data.AUTOTUNE)
+    return without_autotuning(bucketed(examples, buckets).prefetch(_PREFETCHED))
 
 
 def texts(pairs, source_tokenizer, target_tokenizer):
@@ -227,8 +232,19 @@ def tokenized(examples, source_tokenizer, target_tokenizer):
             source_tokenizer.tokenize(sources),
             with_end(target_tokenizer.tokenize(targets)),
         ),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=_PARALLEL_CALLS,
     )
+
+
+def without_autotuning(dataset):
+    """Returns the dataset with tf.data's autotuning off.
+
+    Its thread can miss the news that an iterator ends, at the end of each epoch, and
+    then holds up the training until it wakes: for up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def with_end(ids):
