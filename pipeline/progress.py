@@ -5,7 +5,6 @@ import contextlib
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -27,9 +26,7 @@ def training_progress(*, show=True):
         yield lambda progress: None
         return
     columns = [
-        TextColumn("training"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=12),
         TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
     ]
@@ -37,13 +34,16 @@ def training_progress(*, show=True):
         task = bar.add_task("training", total=None, shown="")
 
         def on_progress(progress):
-            metric = next(iter(progress.dev), None)
+            metric = next(
+                (name for name in ("wer", "bleu") if name in progress.dev), ""
+            )
             dev = f"dev {metric} {progress.dev[metric]:.1f}  " if metric else ""
             bar.update(
                 task,
                 completed=progress.update,
                 total=progress.updates,
-                shown=f"loss {progress.loss:.3f}  {dev}"
+                shown=f"{progress.update}/{progress.updates}  "
+                f"loss {progress.loss:.3f}  {dev}"
                 f"{progress.tokens_per_second:,.0f} tokens/s",
             )
 
