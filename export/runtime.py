@@ -42,6 +42,8 @@ class Translator:
         self._interpreter = Interpreter(str(path), num_threads=threads)
         self._run = self._interpreter.get_signature_runner("translate")
         self.max_code_points = int(self._run.get_input_details()["text"]["shape"][1])
+        # The first call prepares the graph: here, so that later ones are all alike.
+        self.run(np.zeros((1, self.max_code_points), np.int32))
 
     def __call__(self, text):
         """Returns the best translation of one text, a string."""
