@@ -9,22 +9,45 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pocketseq.export.trie import build_double_array
+from pocketseq.export.trie import build_double_array, smallest_integers
 from pocketseq.pipeline.normalization import PAGE_SIZE
 from pocketseq.pipeline.special import PAD, UNKNOWN, UNKNOWN_PIECE
+from pocketseq.pipeline.tokenizers import CONTINUATION_MARK
 
 
 class SourceTokens(NamedTuple):
     """A text as the encoder wants it, and the way back to its code points.
 
-    ``ids`` int32 ``(1, S)``; ``length`` int32 ``(1,)``; ``spread`` float32 ``(S, N)``,
-    which share of a token's attention falls to each of the N code points, or None where
-    tokens are code points.
+    ``ids`` int32 ``(1, S)``; ``length`` int32 ``(1,)``. For each of the C characters of
+    the normal form: ``token`` int32 ``(C,)``, which token it belongs to; ``origin``
+    int32 ``(C,)``, which code point it came from; ``share`` float32 ``(C,)``, which
+    share of its token's attention it hands on to that code point, 0 where there is no
+    token. ``same``: whether tokens are code points, one by one.
     """
 
     ids: tf.Tensor
     length: tf.Tensor
-    spread: tf.Tensor | None
+    token: tf.Tensor
+    origin: tf.Tensor
+    share: tf.Tensor
+    same: bool = False
+
+    def spread(self, tokens):
+        """Returns which share of a token's attention falls to each code point.
+
+        Args:
+            tokens: How many tokens to spread; what lies beyond is left out.
+
+        Returns:
+            float32 ``(tokens, N)``, or None where token i is code point i.
+        """
+        if self.same:
+            return None
+        kept = self.token < tokens
+        place = tf.stack([tf.where(kept, self.token, 0), self.origin], axis=1)
+        # As many characters as code points: both are cut at the tokenizer's length.
+        shape = [tokens, self.origin.shape[0]]
+        return tf.scatter_nd(place, tf.where(kept, self.share, 0.0), shape)
 
 
 class _Characters(NamedTuple):
@@ -57,8 +80,12 @@ def read(text, tokenizer):
         :class:`SourceTokens` with ``S = tokenizer.most_tokens``.
     """
     characters = _normalize(text, tokenizer.paged_table)
-    split = _split_words if tokenizer.kind == "word" else _split_characters
-    return split(characters, tokenizer, text.shape[0])
+    split = {
+        "character": _split_characters,
+        "word": _split_words,
+        "wordpiece": _split_pieces,
+    }
+    return split[tokenizer.kind](characters, tokenizer)
 
 
 def _normalize(text, table):
@@ -67,8 +94,8 @@ def _normalize(text, table):
     known = tf.where(is_character(text), text, 0)
     page = known // PAGE_SIZE
     within = known - page * PAGE_SIZE
-    page = tf.gather(table.page_of, tf.minimum(page, len(table.page_of) - 1))
-    forms = tf.cast(tf.gather(table.forms, page * PAGE_SIZE + within), tf.int32)
+    page = look_up(table.page_of, tf.minimum(page, len(table.page_of) - 1))
+    forms = look_up(table.forms, page * PAGE_SIZE + within)
     forms = tf.where(real[:, None], forms, 0)  # (N, width)
     code_points = text.shape[0]
     origins = tf.range(code_points)
@@ -83,6 +110,11 @@ def _normalize(text, table):
     )
 
 
+def look_up(table, index):
+    """Gathers int32 from a table of integers, which is kept as small as it can be."""
+    return tf.cast(tf.gather(smallest_integers(table), index), tf.int32)
+
+
 def _compact(values, kept, size):
     """Moves the kept values to the front of an array of ``size``, zeros behind them.
 
@@ -94,70 +126,144 @@ def _compact(values, kept, size):
     return tf.scatter_nd(place[:, None], values, [size + 1])[:size]
 
 
-def _split_characters(characters, tokenizer, code_points):
+def _split_characters(characters, tokenizer):
     real = characters.numbers > 0
     # The alphabet, sorted like the pieces, numbers the characters as the ids do.
     shift = UNKNOWN - tokenizer.alphabet.index(UNKNOWN_PIECE)
     ids = tf.where(real, characters.numbers + shift, PAD)
-    length = tf.reduce_sum(tf.cast(real, tf.int32))
-    spread = None
-    if tokenizer.paged_table.width > 1:
-        spread = tf.one_hot(tf.where(real, characters.origins, -1), code_points)
-    return SourceTokens(ids[None], length[None], spread)
-
-
-def _split_words(characters, tokenizer, code_points):
-    most = tokenizer.most_tokens
-    number_of = {character: i for i, character in enumerate(tokenizer.alphabet)}
-    inside = tf.logical_and(
-        characters.numbers > 0, tf.not_equal(characters.numbers, number_of[" "])
+    return SourceTokens(
+        ids=ids[None],
+        length=tf.reduce_sum(tf.cast(real, tf.int32))[None],
+        token=tf.range(ids.shape[0]),
+        origin=characters.origins,
+        share=tf.cast(real, tf.float32),
+        same=tokenizer.paged_table.width == 1,
     )
-    before = tf.concat([[False], inside[:-1]], axis=0)
-    starts = tf.logical_and(inside, tf.logical_not(before))
-    word = tf.cumsum(tf.cast(starts, tf.int32)) - 1
-    numbers = tf.where(inside, characters.numbers, 0)
-    ids = _compact(_match_words(numbers, tokenizer, number_of), starts, most)
-    # Each code point counts once for its word, however many characters it became.
-    place = tf.where(
-        inside, word * code_points + characters.origins, most * code_points
-    )
-    counts = tf.scatter_nd(
-        place[:, None], tf.cast(inside, tf.float32), [most * code_points + 1]
-    )
-    covered = tf.minimum(tf.reshape(counts[:-1], [most, code_points]), 1.0)
-    spread = covered / tf.maximum(tf.reduce_sum(covered, axis=1, keepdims=True), 1.0)
-    length = tf.reduce_sum(tf.cast(starts, tf.int32))
-    return SourceTokens(ids[None], length[None], spread)
 
 
-def _match_words(numbers, tokenizer, number_of):
-    """Returns for each place the id of the word that starts there, UNKNOWN if none.
-
-    All places are walked at once, one character a round, until every walk has met the
-    end of its word (number 0) or left the trie.
-    """
-    words = {
-        tuple(number_of[c] for c in piece): piece_id
+def _split_words(characters, tokenizer):
+    number_of = _number_of(tokenizer)
+    inside, starts = _words(characters, number_of)
+    # A word is a piece together with the space behind it, so no longer word begins so.
+    space = number_of[" "]
+    pieces = {
+        (*(number_of[c] for c in piece), space): piece_id
         for piece_id, piece in enumerate(tokenizer.pieces)
         if piece_id > UNKNOWN
     }
-    trie = build_double_array(words, len(number_of))
-    size = numbers.shape[0]
-    numbers = tf.concat([numbers, [0]], axis=0)
+    trie = build_double_array(pieces, len(number_of))
+    numbers = tf.concat([tf.where(inside, characters.numbers, space), [space]], axis=0)
+    nodes = tf.where(starts, 0, trie.dead_end)
+    longest = max(map(len, pieces), default=0)
+    ids, _ = _longest_matches(numbers, nodes, trie, longest=longest)
+    ids = tf.where(ids >= 0, ids, UNKNOWN)
+    return _tokens(ids, starts, inside, characters.origins, tokenizer.most_tokens)
 
-    def body(offset, node, walking):
-        number = tf.gather(numbers, tf.minimum(tf.range(size) + offset, size))
-        going = tf.logical_and(walking, number > 0)
-        child = tf.gather(trie.base, tf.maximum(node, 0)) + number
-        leads = tf.equal(tf.gather(trie.check, child), node)
-        node = tf.where(going, tf.where(leads, child, -1), node)
-        return offset + 1, node, tf.logical_and(going, leads)
 
-    _, node, _ = tf.while_loop(
-        lambda offset, node, walking: tf.reduce_any(walking),
+def _split_pieces(characters, tokenizer):
+    number_of = _number_of(tokenizer)
+    inside, starts = _words(characters, number_of)
+    # What continues a word is below a node of its own, behind one more character.
+    number_of[CONTINUATION_MARK] = len(number_of)
+    pieces = {
+        tuple(number_of[c] for c in piece): piece_id
+        for piece, piece_id in tokenizer.marked_pieces.items()
+    }
+    trie = build_double_array(pieces, len(number_of))
+    numbers = tf.where(inside, characters.numbers, 0)
+    continuation = int(trie.base[0]) + number_of[CONTINUATION_MARK]
+    nodes = tf.where(starts, 0, tf.where(inside, continuation, trie.dead_end))
+    ids, sizes = _longest_matches(numbers, nodes, trie, longest=max(map(len, pieces)))
+    reached = _reached(starts, inside, sizes)
+    return _tokens(ids, reached, inside, characters.origins, tokenizer.most_tokens)
+
+
+def _number_of(tokenizer):
+    return {character: i for i, character in enumerate(tokenizer.alphabet)}
+
+
+def _words(characters, number_of):
+    """Returns whether each place is inside a word, and whether a word starts there."""
+    numbers = characters.numbers
+    inside = tf.logical_and(numbers > 0, tf.not_equal(numbers, number_of[" "]))
+    before = tf.concat([[False], inside[:-1]], axis=0)
+    return inside, tf.logical_and(inside, tf.logical_not(before))
+
+
+def _longest_matches(numbers, nodes, trie, *, longest):
+    """Returns the ids of the longest pieces at all places, -1 if none, and their sizes.
+
+    All places are walked at once, one character a round, until every walk has come to
+    a dead end.
+
+    Args:
+        numbers: int32 ``(at least C,)``: the characters.
+        nodes: int32 ``(C,)``: the node of the trie that each walk starts from.
+        trie: :class:`pocketseq.export.trie.DoubleArray`.
+        longest: The length of the longest piece.
+    """
+    size = nodes.shape[0]
+    numbers = tf.concat([numbers, tf.zeros([longest], tf.int32)], axis=0)
+
+    def body(offset, nodes, ids, sizes):
+        number = tf.slice(numbers, [offset], [size])
+        child = look_up(trie.base, nodes) + number
+        leads = tf.equal(look_up(trie.check, child), number)
+        nodes = tf.where(leads, child, trie.dead_end)
+        target = look_up(trie.target, nodes)
+        ends = target >= 0
+        offset += 1
+        return offset, nodes, tf.where(ends, target, ids), tf.where(ends, offset, sizes)
+
+    _, _, ids, sizes = tf.while_loop(
+        lambda offset, nodes, *_: tf.reduce_any(tf.not_equal(nodes, trie.dead_end)),
         body,
-        [tf.constant(0), tf.zeros([size], tf.int32), numbers[:size] > 0],
+        [tf.constant(0), nodes, tf.fill([size], -1), tf.zeros([size], tf.int32)],
     )
-    found = tf.gather(trie.target, tf.maximum(node, 0))
-    found = tf.where(node >= 0, found, -1)
-    return tf.where(found >= 0, found, UNKNOWN)
+    return ids, sizes
+
+
+def _reached(starts, inside, sizes):
+    """Whether each place is where a word or the piece after another one starts.
+
+    By pointer doubling: what is reached in fewer than n jumps, and jumps of n pieces,
+    give what is reached in fewer than 2n jumps, and jumps of 2n pieces.
+
+    Args:
+        starts: bool ``(C,)``: whether a word starts here.
+        inside: bool ``(C,)``: whether this is inside a word.
+        sizes: int32 ``(C,)``: the length of the piece that would start here.
+    """
+    size = starts.shape[0]
+    # One more place, for all jumps that leave a word.
+    jump = tf.minimum(tf.range(size) + sizes, size)
+    lands = tf.gather(tf.concat([inside, [False]], axis=0), jump)
+    jump = tf.concat([tf.where(lands, jump, size), [size]], axis=0)
+    reached = tf.cast(tf.concat([starts, [False]], axis=0), tf.int32)
+    for _ in range((size - 1).bit_length()):
+        reached += tf.scatter_nd(jump[:, None], reached, [size + 1])
+        jump = tf.gather(jump, jump)
+    return reached[:size] > 0
+
+
+def _tokens(ids, reached, inside, origins, most):
+    """Makes :class:`SourceTokens` of the ids at the places where tokens start.
+
+    A token's attention is spread evenly over its code points, however many characters
+    one of them became.
+    """
+    count = tf.cumsum(tf.cast(reached, tf.int32))
+    token = tf.where(inside, count - 1, 0)
+    again = tf.logical_and(
+        tf.equal(count[1:], count[:-1]), tf.equal(origins[1:], origins[:-1])
+    )
+    again = tf.concat([[False], again], axis=0)
+    first = tf.cast(tf.logical_and(inside, tf.logical_not(again)), tf.float32)
+    code_points = tf.scatter_nd(token[:, None], first, [most])
+    return SourceTokens(
+        ids=_compact(ids, reached, most)[None],
+        length=count[-1:],
+        token=token,
+        origin=origins,
+        share=first / tf.maximum(tf.gather(code_points, token), 1.0),
+    )

@@ -6,12 +6,13 @@ import numpy as np
 
 
 class DoubleArray(NamedTuple):
-    """A trie in three int32 arrays.
+    """A trie in three arrays of integers.
 
     From node ``n``, character number ``c`` leads to node ``base[n] + c`` if
-    ``check[base[n] + c] == n``, and nowhere otherwise. ``target[n]`` is the id of the
-    piece that ends at ``n``, or -1. Node 0 is the root. The arrays are long enough for
-    every sum of a node's base and a character number.
+    ``check[base[n] + c] == c``, and nowhere otherwise: no two nodes that lead anywhere
+    have the same base. ``target[n]`` is the id of the piece that ends at ``n``, or -1.
+    Node 0 is the root. The arrays are long enough for every sum of a node's base and a
+    character number.
 
     References: Aoe 1989, "An efficient digital search algorithm by using a double-array
     structure".
@@ -20,6 +21,11 @@ class DoubleArray(NamedTuple):
     base: np.ndarray
     check: np.ndarray
     target: np.ndarray
+
+    @property
+    def dead_end(self):
+        """A node from which no character leads anywhere, and where no piece ends."""
+        return len(self.base) - 1
 
 
 def build_double_array(pieces, characters):
@@ -30,39 +36,30 @@ def build_double_array(pieces, characters):
         characters: The number of character numbers; all are below it.
 
     Returns:
-        :class:`DoubleArray`.
+        :class:`DoubleArray`, of the smallest integers that hold it.
     """
     children, ids = _plain_trie(pieces)
-    base = np.zeros(characters + 1, np.int32)
-    check = np.full(characters + 1, -1, np.int32)
-    target = np.full(characters + 1, -1, np.int32)
+    bases = _choose_bases(children)
     place = {0: 0}  # from node of the plain trie to place in the arrays
-    check[0] = 0
-    first_free = 1
-    for node, edges in enumerate(children):
-        here = place[node]
-        target[here] = ids.get(node, -1)
-        if not edges:
-            continue
-        while first_free < len(check) and check[first_free] != -1:
-            first_free += 1
-        start = max(1, first_free - min(edges))
-        while True:
-            needed = start + characters + 1
-            if needed > len(check):
-                base, check, target = (
-                    np.concatenate([a, np.full(needed, fill, np.int32)])
-                    for a, fill in ((base, 0), (check, -1), (target, -1))
-                )
-            if all(check[start + c] == -1 for c in edges):
-                break
-            start += 1
-        base[here] = start
-        for character, child in edges.items():
-            check[start + character] = here
-            place[child] = start + character
-    length = int(np.max(base)) + characters
-    return DoubleArray(base[:length], check[:length], target[:length])
+    for edges, start in zip(children, bases, strict=True):
+        place |= {child: start + character for character, child in edges.items()}
+    base, check, target = np.full([3, max(bases) + characters + 1], -1, np.int32)
+    base[:] = 0
+    for node, (edges, start) in enumerate(zip(children, bases, strict=True)):
+        base[place[node]] = start
+        target[place[node]] = ids.get(node, -1)
+        check[[start + character for character in edges]] = list(edges)
+    return DoubleArray(*map(smallest_integers, (base, check, target)))
+
+
+def smallest_integers(values):
+    """Returns integers as int8, int16 or int32, whichever holds them all."""
+    values = np.asarray(values)
+    for kind in (np.int8, np.int16):
+        limits = np.iinfo(kind)
+        if limits.min <= values.min(initial=0) and values.max(initial=0) <= limits.max:
+            return values.astype(kind)
+    return values.astype(np.int32)
 
 
 def _plain_trie(pieces):
@@ -78,3 +75,26 @@ def _plain_trie(pieces):
             node = children[node][character]
         ids[node] = piece_id
     return children, ids
+
+
+def _choose_bases(children):
+    """Returns for each node a base at which its children are on free places.
+
+    It is the smallest that no other node has; 0 is for nodes without children. Nodes
+    with many children come first, so that those with one fill the gaps.
+    """
+    bases = [0] * len(children)
+    used = taken = 1  # one bit a base, or a place; the root has the first place
+    for node in sorted(range(len(children)), key=lambda node: -len(children[node])):
+        if not children[node]:
+            break
+        blocked = used
+        for character in children[node]:
+            blocked |= taken >> character
+        # The lowest bit that is 0.
+        base = (~blocked & (blocked + 1)).bit_length() - 1
+        for character in children[node]:
+            taken |= 1 << (base + character)
+        used |= 1 << base
+        bases[node] = base
+    return bases

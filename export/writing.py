@@ -6,18 +6,19 @@ The counterpart of :class:`pocketseq.pipeline.translator.ModelTranslator`'s last
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.export.reading import is_character, real_code_points
-from pocketseq.pipeline.special import END, UNKNOWN, UNKNOWN_PIECE
+from pocketseq.export.reading import is_character, look_up, real_code_points
+from pocketseq.pipeline.special import END, UNKNOWN_PIECE
 
 
-def write(token_ids, length, attention, source, text, tokenizer):
+def write(token_ids, length, attention, spread, text, tokenizer):
     """Turns the tokens of one hypothesis into text.
 
     Args:
         token_ids: int32 ``(T,)``, the end token included.
         length: int32 scalar, the number of tokens.
-        attention: float32 ``(T, S)``, 0 after the last token.
-        source: :class:`pocketseq.export.reading.SourceTokens` of the source text.
+        attention: float32 ``(T, S)``, with S at most N.
+        spread: float32 ``(S, N)``, which share of a source token's attention falls to
+            each code point; None: source token i is code point i.
         text: int32 ``(N,)``, the source text.
         tokenizer: The target tokenizer.
 
@@ -26,14 +27,13 @@ def write(token_ids, length, attention, source, text, tokenizer):
         longer than M ends with the last whole token that fits.
     """
     max_code_points = tokenizer.max_code_points
-    by_token = attention
-    if source.spread is not None:
-        by_token = tf.matmul(attention, source.spread)  # (T, N)
-    pieces = _piece_table(tokenizer)
-    position = tf.range(token_ids.shape[0])
+    tokens = token_ids.shape[0]
+    rows = _over_code_points(attention, spread, text.shape[0])  # (T + 1, N)
+    pieces = _PieceTable(tokenizer)
+    position = tf.range(tokens)
     is_text = tf.logical_and(position < length, tf.not_equal(token_ids, END))
-    separator = tf.cast(position > 0, tf.int32) * len(tokenizer.separator)
-    sizes = tf.gather(pieces.length, token_ids) + separator
+    separator = tf.where(position > 0, look_up(pieces.separators, token_ids), 0)
+    sizes = look_up(pieces.lengths, token_ids) + separator
     ends = tf.cumsum(tf.where(is_text, sizes, 0))
     starts = ends - sizes
     fits = tf.logical_and(is_text, ends <= max_code_points)
@@ -46,19 +46,35 @@ def write(token_ids, length, attention, source, text, tokenizer):
     ]
     token = tf.maximum(tf.cumsum(marks) - 1, 0)  # (M,)
     token_id = tf.gather(token_ids, token)
-    offset = tf.range(max_code_points) - tf.gather(starts, token)
-    offset -= tf.gather(separator, token)
-    index = tf.gather(pieces.start, token_id) + tf.maximum(offset, 0)
-    code_points = tf.gather(pieces.characters, tf.minimum(index, pieces.last))
+    offset = tf.range(max_code_points) - tf.gather(starts + separator, token)
+    index = look_up(pieces.starts, token_id) + tf.maximum(offset, 0)
+    character = look_up(pieces.characters, tf.minimum(index, pieces.last))
+    code_points = tf.gather(pieces.alphabet, character)
     pointed = tf.gather(
-        _showable(text), tf.argmax(by_token, axis=1, output_type=tf.int32)
+        _showable(text), tf.argmax(rows[:tokens], axis=1, output_type=tf.int32)
     )
-    unknown = tf.equal(token_id, UNKNOWN)
+    unknown_ids = tf.constant(sorted(tokenizer.unknown_ids), tf.int32)
+    unknown = tf.reduce_any(tf.equal(token_id, unknown_ids[:, None]), axis=0)
     code_points = tf.where(unknown, tf.gather(pointed, token), code_points)
     code_points = tf.where(offset < 0, ord(" "), code_points)
     real = tf.range(max_code_points) < written
-    alignment = tf.where(real[:, None], tf.gather(by_token, token), 0.0)
+    # The row after the last token's is zeros.
+    alignment = tf.gather(rows, tf.where(real, token, tokens))
     return tf.where(real, code_points, 0), alignment
+
+
+def _over_code_points(attention, spread, code_points):
+    """Returns the attention over code points ``(T + 1, N)``, with a row of zeros."""
+    tokens, source_tokens = attention.shape
+    attention = tf.concat([attention, tf.zeros([1, source_tokens])], axis=0)
+    if spread is not None:
+        return tf.matmul(attention, spread)
+    beyond = code_points - source_tokens
+    if not beyond:
+        return attention
+    # Zeros that the converter does not see through: it would store all of them.
+    zeros = tf.fill([tokens + 1, beyond], tf.minimum(attention[0, 0], 0.0))
+    return tf.concat([attention, zeros], axis=1)
 
 
 def _showable(text):
@@ -67,14 +83,31 @@ def _showable(text):
     return tf.where(showable, text, ord(UNKNOWN_PIECE))
 
 
-class _piece_table:
-    """The code points of all pieces one after the other, and where each starts."""
+class _PieceTable:
+    """What the pieces write, as small arrays of integers.
+
+    By id: ``separators``, whether a separator comes before it; ``lengths`` and
+    ``starts``, its part of ``characters``, which are places in ``alphabet``, code
+    points. ``last`` is the last place in ``characters``.
+    """
 
     def __init__(self, tokenizer):
-        # Brackets of the special pieces are never text.
-        pieces = [p if i >= UNKNOWN else "" for i, p in enumerate(tokenizer.pieces)]
-        lengths = np.array([len(piece) for piece in pieces], np.int32)
-        self.length = lengths
-        self.start = (np.cumsum(lengths) - lengths).astype(np.int32)
-        self.characters = np.array([ord(c) for p in pieces for c in p], np.int32)
-        self.last = len(self.characters) - 1
+        texts = tokenizer.piece_texts
+        joined = _joined(texts)
+        alphabet = sorted(set(joined))
+        number_of = {character: i for i, character in enumerate(alphabet)}
+        self.separators = [not continues for continues in tokenizer.continues]
+        self.lengths = list(map(len, texts))
+        self.starts = list(map(joined.index, texts))
+        self.characters = [number_of[character] for character in joined]
+        self.last = len(joined) - 1
+        self.alphabet = np.array(list(map(ord, alphabet)), np.int32)
+
+
+def _joined(texts):
+    """Returns a text that all texts are parts of; many are parts of others."""
+    joined = ""
+    for text in sorted(set(texts), key=lambda text: (-len(text), text)):
+        if text not in joined:
+            joined += text
+    return joined

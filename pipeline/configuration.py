@@ -35,12 +35,15 @@ class DataConfig:
 class SideConfig:
     """How one side of the pairs, source or target, becomes tokens."""
 
-    #: ``character`` or ``word``.
+    #: ``character``, ``word`` or ``wordpiece``.
     tokenizer: str = "character"
     fold_case: bool = False
     decompose: bool = False
-    #: Pieces seen less often in training are unknown.
+    #: What is seen less often in training is unknown: words, or else characters.
     minimum_count: int = 1
+    #: wordpiece only: the largest number of pieces. There are fewer if the text does
+    #: not give as many, and more if its characters alone are more.
+    vocabulary_size: int = 8000
     #: The longest text, in code points: longer pairs are left out of training, longer
     #: input is cut.
     max_code_points: int = 64
@@ -209,8 +212,9 @@ def validate(config):
     share = "a number from 0 up to, not including, 1"
     checks = [
         *(
-            (f"{side}.tokenizer", getattr(config, side).tokenizer, "character or word",
-             getattr(config, side).tokenizer in ("character", "word"))
+            (f"{side}.tokenizer", getattr(config, side).tokenizer,
+             "character, word or wordpiece",
+             getattr(config, side).tokenizer in ("character", "word", "wordpiece"))
             for side in ("source", "target")
         ),
         ("model.attention", config.model.attention, "cosine, dot or none",

@@ -66,7 +66,8 @@ def frozen_table(normalization, alphabet):
     """
     known = set(alphabet)
     changed = _changed_forms(normalization)
-    table = {character: character for character in known if character not in changed}
+    # Sorted, so that equal tokenizers make equal files.
+    table = {c: c for c in sorted(known) if c not in changed}
     for character, form in changed.items():
         if not known.isdisjoint(form):
             known_form = [c if c in known else UNKNOWN_PIECE for c in form]

@@ -5,15 +5,19 @@ operations; :mod:`pocketseq.export.reading` does the same by TFLite builtins.
 :meth:`Tokenizer.spans` is the third form, in Python: which code points a token covers.
 """
 
+import copy
 import json
 from collections import Counter
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tensorflow_text.tools.wordpiece_vocab import (
+    wordpiece_tokenizer_learner_lib as wordpiece_learner,
+)
 
 from pocketseq.pipeline.normalization import (
     PAGE_SIZE,
@@ -31,6 +35,15 @@ from pocketseq.pipeline.special import (
 # Numbers of the alphabet, which the paged table gives out; 0 is "nothing".
 _UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
+
+#: What continuation pieces begin with in vocabularies.
+CONTINUATION = "##"
+
+#: What stands for it where text is matched: in no alphabet, so no text can spell it.
+CONTINUATION_MARK = "\uffff"
+
+# No learned piece is longer; a longer word counts as several when learning.
+_LONGEST_PIECE = 16
 
 
 class Tokenizer:
@@ -60,8 +73,18 @@ class Tokenizer:
 
     @classmethod
     def split(cls, text):
-        """Splits normalised text into the pieces to count when learning."""
+        """Splits normalised text into what is counted when learning."""
         raise NotImplementedError
+
+    @classmethod
+    def choose(cls, counts, minimum_count, vocabulary_size):
+        """Returns the pieces to know, given how often what was split off occurs."""
+        return {piece for piece, count in counts.items() if count >= minimum_count}
+
+    @classmethod
+    def piece_text(cls, piece):
+        """Returns the code points that a piece writes."""
+        return piece
 
     def tokenize(self, texts):
         """Turns texts into token ids, inside tf.data or a SavedModel.
@@ -73,6 +96,10 @@ class Tokenizer:
             int32 ragged ``(batch, None)``.
         """
         raise NotImplementedError
+
+    def resources(self):
+        """Returns what a SavedModel must keep for :meth:`tokenize` to work there."""
+        return []
 
     def spans(self, text):
         """Returns, for each token, the indexes of the code points it came from."""
@@ -86,24 +113,42 @@ class Tokenizer:
     # What they share.
 
     @classmethod
-    def learn(cls, texts, normalization=None, *, max_code_points=64, minimum_count=1):
+    def learn(
+        cls,
+        texts,
+        normalization=None,
+        *,
+        max_code_points=64,
+        minimum_count=1,
+        vocabulary_size=8000,
+    ):
         """Learns alphabet and vocabulary from texts; pieces are sorted by code points.
 
         Args:
             texts: An iterable of strings in NFC.
             normalization: :class:`Normalization`; None: none.
             max_code_points: Where a text is cut.
-            minimum_count: Pieces seen less often are unknown.
+            minimum_count: What is seen less often is unknown: a character or a word,
+                for wordpieces a character.
+            vocabulary_size: The largest number of wordpieces, special ones included.
         """
         normalization = normalization or Normalization()
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
-        known = {piece for piece, count in counts.items() if count >= minimum_count}
+        known = cls.choose(counts, minimum_count, vocabulary_size)
         pieces = sorted(known - {"", UNKNOWN_PIECE})
-        alphabet = {character for piece in pieces for character in piece}
+        alphabet = {
+            character for piece in pieces for character in cls.piece_text(piece)
+        }
         table = {**frozen_table(normalization, alphabet), **cls.always_known}
         return cls([*SPECIAL_PIECES, *pieces], table, normalization, max_code_points)
+
+    def resized(self, max_code_points):
+        """Returns the same tokenizer for texts of another length."""
+        resized = copy.copy(self)
+        resized.max_code_points = max_code_points
+        return resized
 
     def fits(self, text):
         """Whether a text is within the length, before and after normalisation."""
@@ -114,6 +159,23 @@ class Tokenizer:
 
     def __len__(self):
         return len(self.pieces)
+
+    @cached_property
+    def piece_texts(self):
+        """What each id writes; nothing for the bracketed special pieces."""
+        texts = map(self.piece_text, self.pieces[UNKNOWN:])
+        return ("",) * UNKNOWN + tuple(texts)
+
+    @cached_property
+    def continues(self):
+        """Whether each id is written without a separator before it."""
+        return (not self.separator,) * len(self)
+
+    @cached_property
+    def unknown_ids(self):
+        """The ids that stand for a character outside the alphabet."""
+        texts = enumerate(self.piece_texts)
+        return frozenset(i for i, text in texts if text == UNKNOWN_PIECE)
 
     @cached_property
     def alphabet(self):
@@ -198,25 +260,43 @@ class CharacterTokenizer(Tokenizer):
         return self.max_code_points
 
 
-class WordTokenizer(Tokenizer):
+class _SpacedTokenizer(Tokenizer):
+    """What the kinds share that split at whitespace."""
+
+    separator = " "
+    always_known = dict.fromkeys(sorted(WHITE_SPACE), " ")
+
+    @classmethod
+    def split(cls, text):
+        return "".join(" " if c in WHITE_SPACE else c for c in text).split(" ")
+
+    def words(self, texts):
+        """Returns the words of the texts' normal form, string ragged."""
+        numbers = self.normalize(texts)
+        code_points = tf.gather([ord(c or " ") for c in self.alphabet], numbers)
+        texts = tf.strings.unicode_encode(code_points, "UTF-8")
+        return tf_text.WhitespaceTokenizer().tokenize(texts)
+
+    def _word_characters(self, text):
+        """Yields the words of a text, each a list of what :meth:`characters` yields."""
+        for space, word in groupby(self.characters(text), lambda c: c[0] == " "):
+            if not space:
+                yield list(word)
+
+
+class WordTokenizer(_SpacedTokenizer):
     """Every stretch between whitespace is a token, such as a phone.
 
     A word that is not in the vocabulary is one unknown token.
     """
 
     kind = "word"
-    separator = " "
-    always_known = dict.fromkeys(WHITE_SPACE, " ")
 
-    @classmethod
-    def split(cls, text):
-        return "".join(" " if c in WHITE_SPACE else c for c in text).split(" ")
+    def resources(self):
+        return [self._lookup]
 
     def tokenize(self, texts):
-        numbers = self.normalize(texts)
-        code_points = tf.gather([ord(c or " ") for c in self.alphabet], numbers)
-        texts = tf.strings.unicode_encode(code_points, "UTF-8")
-        words = tf_text.WhitespaceTokenizer().tokenize(texts)
+        words = self.words(texts)
         return words.with_flat_values(self._lookup.lookup(words.flat_values))
 
     @cached_property
@@ -229,23 +309,181 @@ class WordTokenizer(Tokenizer):
             return tf.lookup.StaticHashTable(pairs, default_value=UNKNOWN)
 
     def spans(self, text):
-        spans: list[list[int]] = []
-        inside = False
-        for character, index in self.characters(text):
-            if character == " ":
-                inside = False
-                continue
-            if not inside:
-                spans.append([])
-            if index not in spans[-1]:
-                spans[-1].append(index)
-            inside = True
-        return spans
+        return [_origins(word) for word in self._word_characters(text)]
 
     @property
     def most_tokens(self):
         return (self.max_code_points + 1) // 2
 
 
+class WordPieceTokenizer(_SpacedTokenizer):
+    """Words are split into learned pieces, each the longest that fits from the left.
+
+    A piece that continues a word begins with ``##`` in the vocabulary; no other piece
+    does. Every character of the alphabet is a piece, at the start of a word and as its
+    continuation, so a word is never unknown as a whole.
+
+    References: Wu et al. 2016, "Google's neural machine translation system", section
+    4.1; Song et al. 2021, "Fast WordPiece tokenization".
+    """
+
+    kind = "wordpiece"
+
+    @classmethod
+    def piece_text(cls, piece):
+        return piece.removeprefix(CONTINUATION)
+
+    @classmethod
+    def choose(cls, counts, minimum_count, vocabulary_size):
+        alphabet = _frequent_characters(counts, minimum_count)
+        known = {
+            word: n for word, n in counts.items() if word and alphabet >= set(word)
+        }
+        characters = alphabet | {CONTINUATION_MARK + c for c in alphabet}
+        room = vocabulary_size - len(SPECIAL_PIECES) - 1 - len(characters)
+        longer = _learn_longer_pieces(known, characters, room)
+        marked = characters | longer | {CONTINUATION_MARK + UNKNOWN_PIECE}
+        return {piece.replace(CONTINUATION_MARK, CONTINUATION) for piece in marked}
+
+    def tokenize(self, texts):
+        words = self.words(texts)
+        return self._matcher.tokenize(words).merge_dims(1, 2)
+
+    @cached_property
+    def marked_pieces(self):
+        """``{piece: its id}``, those that continue begin with U+FFFF instead of ##."""
+        return {
+            CONTINUATION_MARK * continues + text: i
+            for i, (text, continues) in enumerate(
+                zip(self.piece_texts, self.continues, strict=True)
+            )
+            if text
+        }
+
+    @cached_property
+    def _matcher(self):
+        # No word holds a space, so none is a bracketed special piece.
+        special = [f" {piece}" for piece in self.pieces[:UNKNOWN]]
+        with tf.init_scope():
+            return tf_text.FastWordpieceTokenizer(
+                [*special, *self.marked_pieces],
+                suffix_indicator=CONTINUATION_MARK,
+                max_bytes_per_word=2**30,
+                token_out_type=tf.int32,
+                unknown_token=UNKNOWN_PIECE,
+                no_pretokenization=True,
+            )
+
+    @cached_property
+    def continues(self):
+        return tuple(piece.startswith(CONTINUATION) for piece in self.pieces)
+
+    @cached_property
+    def _longest(self):
+        return max(map(len, self.piece_texts))
+
+    def spans(self, text):
+        return [
+            _origins(word[start:end])
+            for word in self._word_characters(text)
+            for start, end in _longest_matches(
+                "".join(c for c, _ in word), self.marked_pieces, self._longest
+            )
+        ]
+
+    @property
+    def most_tokens(self):
+        # A token is at least one character of the normal form.
+        return self.max_code_points
+
+
+def _origins(characters):
+    """Returns the different code points that (character, code point) pairs name."""
+    return list(dict.fromkeys(index for _, index in characters))
+
+
+def _longest_matches(word, marked_pieces, longest):
+    """Yields (start, end) of the pieces of a word, which are characters at least."""
+    start, mark = 0, ""
+    while start < len(word):
+        end = min(len(word), start + longest)
+        while mark + word[start:end] not in marked_pieces:
+            end -= 1
+        yield start, end
+        start, mark = end, CONTINUATION_MARK
+
+
+def _frequent_characters(counts, minimum_count):
+    """Returns the characters that may be known, given how often each word occurs."""
+    characters: Counter[str] = Counter()
+    for word, count in counts.items():
+        for character in word:
+            characters[character] += count
+    frequent = {c for c, count in characters.items() if count >= minimum_count}
+    return frequent - {UNKNOWN_PIECE, CONTINUATION_MARK}
+
+
+def _parts(counts):
+    """Cuts words that are longer than any piece; learning takes a length's cube."""
+    parts: Counter[str] = Counter()
+    for word, count in counts.items():
+        for start in range(0, len(word), _LONGEST_PIECE):
+            parts[word[start : start + _LONGEST_PIECE]] += count
+    return parts
+
+
+def _learn_longer_pieces(counts, characters, room):
+    """Returns marked pieces of two characters and more, at most as many as have room.
+
+    The learner is asked for all pieces above a frequency; which of them stay depends on
+    how often the longest match uses them, and those that it never uses are of no use.
+
+    Args:
+        counts: ``{word: how often it occurs}``.
+        characters: The marked pieces of one character.
+        room: The largest number of longer pieces.
+    """
+    if room <= 0 or not counts:
+        return set()
+    # All words of a frequency are pieces, so at the lower of these two frequencies they
+    # alone fill the room. A piece seen once would teach nothing.
+    parts = _parts(counts)
+    frequency = sorted(parts.values())[-room - 1 :][0]
+    learned = _pieces_seen(parts, max(2, frequency + 1)) - characters
+    if len(learned) < room and frequency > 1:
+        learned = _pieces_seen(parts, frequency) - characters
+    longest = max(map(len, learned), default=1)
+    known = characters | learned
+    uses: Counter[str] = Counter()
+    for word, count in counts.items():
+        for start, end in _longest_matches(word, known, longest):
+            uses[CONTINUATION_MARK * (start > 0) + word[start:end]] += count
+    used = [piece for piece in learned if uses[piece]]
+    return set(sorted(used, key=lambda piece: (-uses[piece], piece))[:room])
+
+
+def _pieces_seen(counts, at_least):
+    """Returns the learner's marked pieces that are seen often enough."""
+    settings = wordpiece_learner.Params(
+        upper_thresh=None,
+        lower_thresh=None,
+        num_iterations=4,
+        max_input_tokens=None,
+        max_token_length=_LONGEST_PIECE,
+        max_unique_chars=None,
+        vocab_size=None,
+        slack_ratio=None,
+        include_joiner_token=True,
+        joiner=CONTINUATION_MARK,
+        reserved_tokens=[],
+    )
+    words = sorted(counts.items())
+    pieces = wordpiece_learner.learn_with_thresh(words, at_least, settings)
+    # Only pieces that continue may begin with the sign for it.
+    return {piece for piece in pieces if not piece.startswith(CONTINUATION)}
+
+
 #: The names that configurations use.
-TOKENIZERS = {kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)}
+TOKENIZERS = {
+    kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer, WordPieceTokenizer)
+}

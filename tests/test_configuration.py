@@ -229,6 +229,7 @@ def test_a_wrong_setting_is_an_error_that_says_what_is_right(setting, expected):
         "training.clip_norm=0", "training.buckets=0", "training.evaluate_every=0",
         "training.patience=0", "training.seed=-1", "training.warmup_updates=-1",
         "training.final_learning_rate_share=-0.5", "source.max_code_points=0",
+        "source.vocabulary_size=0", "target.vocabulary_size=-1",
         "search.beam_size=0", "model.encoder_layers=0",
     ],
 )  # fmt: skip
@@ -241,6 +242,19 @@ def test_an_impossible_value_is_an_error_that_names_the_key(setting):
 def test_an_impossible_value_in_a_file_is_an_error_that_names_the_key(toml):
     with pytest.raises(UserError, match="search.beam_size = 0: expected"):
         read_config(toml("[search]\nbeam_size = 0"))
+
+
+@pytest.mark.parametrize("kind", ["character", "word", "wordpiece"])
+def test_either_side_may_have_any_tokenizer(kind):
+    config = override(
+        Config(), [f"source.tokenizer={kind}", f"target.tokenizer={kind}"]
+    )
+    assert config.source.tokenizer == config.target.tokenizer == kind
+
+
+def test_an_unknown_tokenizer_is_an_error_that_lists_the_known():
+    with pytest.raises(UserError, match="'bpe': expected character, word or wordpiece"):
+        override(Config(), ["target.tokenizer=bpe"])
 
 
 def test_units_may_be_odd_in_one_direction():

@@ -7,7 +7,9 @@ import tensorflow as tf
 from conftest import backwards
 
 from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
+from pocketseq.pipeline.tokenizers import WordPieceTokenizer
 from pocketseq.pipeline.translation import prepare
+from pocketseq.pipeline.translator import ModelTranslator
 
 TEXTS = ["", "ab", "fedcb", "a", "cafe", "badface", "bb", "xayz", "ddd", "ef ab", " "]
 
@@ -215,3 +217,16 @@ def test_an_unknown_token_becomes_the_character_that_attention_points_at(transla
     assert one.text == "\u4e00 A0"
     expected = attention[[0, 1, 1, 1]]
     np.testing.assert_array_equal(one.alignment, expected)
+
+
+def test_pieces_of_a_word_are_joined_and_unknown_ones_copied():
+    tokenizer = WordPieceTokenizer.learn(["ab ba"], max_code_points=8)
+    pieces = ["b", "##\ufffd", "##a", "\ufffd", "##b", "a"]
+    ids = np.array([*map(tokenizer.pieces.index, pieces), END])
+    translator = ModelTranslator(None, tokenizer, tokenizer, None)
+    attention = np.eye(4, dtype=np.float32)[[0, 3, 2, 1, 0, 0, 0]]
+    one = translator._finish("wxyz", ids, 7, 0.0, attention)
+    assert one.text == "bza xb a"
+    np.testing.assert_array_equal(
+        one.alignment.argmax(axis=1), [0, 3, 2, 1, 1, 0, 0, 0]
+    )
