@@ -10,20 +10,43 @@ import tensorflow as tf
 # Added in place of a masked score. Finite, so that a fully masked row stays a number.
 MASKED_SCORE = -1e9
 
+# Squares below it count as it, so that a zero vector has the cosine 0 with everything.
+_SMALLEST_SQUARE = 1e-12
+
 
 def masked_softmax(scores, source_mask):
     """Softmax over the last axis that gives masked positions exactly 0.
 
     Args:
         scores: float ``(batch, target_length, source_length)``.
-        source_mask: bool ``(batch, source_length)``, True = real token.
+        source_mask: bool ``(batch, source_length)``, True = real token; or float32,
+            1 and 0.
 
     Returns:
         float32, shaped like ``scores``. Rows sum to 1; a fully masked row is all 0.
     """
-    mask = tf.expand_dims(source_mask, 1)  # (batch, 1, source_length)
-    weights = tf.nn.softmax(tf.where(mask, tf.cast(scores, tf.float32), MASKED_SCORE))
-    return weights * tf.cast(mask, tf.float32)
+    mask = tf.expand_dims(tf.cast(source_mask, tf.float32), 1)  # (batch, 1, length)
+    scores = tf.cast(scores, tf.float32) + (1.0 - mask) * MASKED_SCORE
+    return tf.nn.softmax(scores) * mask
+
+
+def dot_products(queries, keys):
+    """Returns ``queries keys'``, ``(batch, target_length, source_length)``.
+
+    One query about one text, which is a step on a device, is worked out as a sum of
+    products: a matrix product there would rearrange all keys first, at each step.
+    """
+    if list(queries.shape[:2]) == [1, 1]:
+        return tf.reduce_sum(queries * keys, axis=-1)[:, tf.newaxis]
+    return tf.matmul(queries, keys, transpose_b=True)
+
+
+def weighted_sums(weights, values):
+    """Returns ``weights values``, ``(batch, target_length, units)``."""
+    if list(weights.shape[:2]) == [1, 1]:
+        column = tf.reshape(weights, [1, -1, 1])
+        return tf.reduce_sum(column * values, axis=1, keepdims=True)
+    return tf.matmul(weights, values)
 
 
 class Attention(keras.layers.Layer):
@@ -64,7 +87,7 @@ class Attention(keras.layers.Layer):
     def attend(self, query, keys, values, source_mask):
         """Like a call, with ``keys`` that :meth:`prepare` has already made."""
         attention_weights = masked_softmax(self.score(query, keys), source_mask)
-        context = tf.matmul(tf.cast(attention_weights, values.dtype), values)
+        context = weighted_sums(tf.cast(attention_weights, values.dtype), values)
         return context, attention_weights
 
     def call(self, query, encoder_outputs, source_mask):
@@ -137,10 +160,11 @@ class CosineAttention(Attention):
         return tf.math.l2_normalize(tf.cast(encoder_outputs, tf.float32), axis=-1)
 
     def score(self, query, keys):
-        query = tf.math.l2_normalize(tf.cast(query, tf.float32), axis=-1)
-        # Scaling the query costs units products a step, scaling the scores as many as
-        # there are source positions; the scores are fewer on short text only.
-        return tf.matmul(query * self.scale, keys, transpose_b=True)
+        query = tf.cast(query, tf.float32)
+        squared = tf.reduce_sum(query * query, axis=-1, keepdims=True)
+        # |q| divides the few scores, where it could divide the many units of the query.
+        norm = tf.math.rsqrt(tf.maximum(squared, _SMALLEST_SQUARE))
+        return dot_products(query, keys) * (self.scale * norm)
 
     def get_config(self):
         return {
@@ -164,7 +188,7 @@ class DotProductAttention(Attention):
     """
 
     def score(self, query, keys):
-        return tf.matmul(query, keys, transpose_b=True)
+        return dot_products(query, keys)
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import project_tokens, token_embedding
+from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, LSTMState, scan
 
 # Dropout places of the decoder; the encoder's are below.
@@ -18,8 +18,8 @@ class Memory(NamedTuple):
     """What the decoder looks back at, made once a text.
 
     ``keys`` float ``(batch, source_length, units)``, what the attention scores
-    against; ``values``, likewise, what it sums; ``source_mask`` bool
-    ``(batch, source_length)``.
+    against; ``values``, likewise, what it sums; ``source_mask`` float32
+    ``(batch, source_length)``, 1 = real token, 0 = padding.
     """
 
     keys: tf.Tensor
@@ -114,6 +114,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.tied_output = tied_output
         self.dropout = dropout
         self.embedding = token_embedding(vocabulary_size, embedding_size)
+        self.token_table = None
         self.lstm = [LSTM(units, name=f"lstm_{i}") for i in range(layers)]
         self.readout = keras.layers.Dense(
             embedding_size if tied_output else units, activation="tanh", name="readout"
@@ -167,7 +168,9 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         values = encoder_outputs
         if self.projection is not None:
             values = self.projection(values)
-        return Memory(self.attention.prepare(values), values, source_mask)
+        # As numbers, because a device works on numbers faster than on conditions.
+        mask = tf.cast(source_mask, tf.float32)
+        return Memory(self.attention.prepare(values), values, mask)
 
     def initial_state(self, encoder_states):
         """Returns the state before the first step, from the encoder's final states."""
@@ -197,7 +200,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             ``(rows, source_length)``, and the next :class:`DecoderState`.
         """
         state, context, weights = self._advance(
-            self.embedding(token_ids), state, memory, layer_dropout=None
+            self._project_token(token_ids), state, memory, layer_dropout=None
         )
         logits = self._logits(self._readout(context, state.lstm[-1].hidden))
         return logits, weights, state
@@ -221,43 +224,57 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
     def _run_with_feeding(self, target_ids, memory, state, dropout_seed):
         """Step after step, because each context is an input of the next step."""
-        embedded = self.embedding(target_ids)
+        projected = project_tokens(self.embedding, self.lstm[0], target_ids)
         # The same features are dropped at every step, so one mask serves them all.
-        ones = tf.ones_like(embedded[:, :1, :1]) * tf.ones([self.units], embedded.dtype)
+        ones = tf.ones_like(projected[:, :1, : self.units])
         layer_dropout = [
             self._drop(ones, index, dropout_seed)[:, 0]
             for index in range(1, self.layers)
         ]
 
-        def step(state, inputs):
+        def step(state, projected):
             state, context, weights = self._advance(
-                inputs, state, memory, layer_dropout
+                projected, state, memory, layer_dropout
             )
             return state, (state.lstm[-1].hidden, context, weights)
 
-        by_time, _ = scan(step, state, tf.transpose(embedded, [1, 0, 2]))
+        by_time, _ = scan(step, state, tf.transpose(projected, [1, 0, 2]))
         return tuple(tf.transpose(x, [1, 0, 2]) for x in by_time)
 
-    def _advance(self, inputs, state, memory, layer_dropout):
-        """From embedded tokens ``(rows, embedding_size)`` to the next state."""
+    def _project_token(self, token_ids):
+        """From token ids ``(rows,)`` to what they add to the first LSTM's gates."""
+        if self.token_table is not None:
+            return self.token_table.project(token_ids)
+        return self.lstm[0].project(self.embedding(token_ids))
+
+    def _advance(self, projected, state, memory, layer_dropout):
+        """From projected tokens ``(rows, 4 * units)`` to the next state."""
+        first = self.lstm[0]
         if self.input_feeding:
-            inputs = tf.concat([inputs, state.context], axis=-1)
-        lstm_states = []
-        for index, (layer, before) in enumerate(
-            zip(self.lstm, state.lstm, strict=True)
-        ):
-            if index and layer_dropout:
-                inputs = inputs * layer_dropout[index - 1]
-            lstm_states.append(layer.step(inputs, before))
+            context_kernel = first.kernel[self.embedding_size :]
+            projected += tf.matmul(state.context, context_kernel)
+        lstm_states = [first.update(projected, state.lstm[0])]
+        for index in range(1, self.layers):
             inputs = lstm_states[-1].hidden
+            if layer_dropout:
+                inputs *= layer_dropout[index - 1]
+            lstm_states.append(self.lstm[index].step(inputs, state.lstm[index]))
+        hidden = lstm_states[-1].hidden
         # Hypotheses about one text share its memory: they are its queries.
         texts = tf.shape(memory.values)[0]
-        query = tf.reshape(inputs, [texts, -1, self.units])
+        query = tf.reshape(hidden, [texts, -1, self.units])
         context, weights = self.attention.attend(query, *memory)
         context = tf.reshape(context, [-1, memory.values.shape[-1]])
         weights = tf.reshape(weights, [-1, tf.shape(memory.values)[1]])
         feed = context if self.input_feeding else ()
         return DecoderState(tuple(lstm_states), feed), context, weights
+
+    def use_tables(self, *, int8):
+        """Lets :meth:`step` look tokens up in constants; see :class:`TokenTable`.
+
+        For a copy that is about to be exported.
+        """
+        self.token_table = TokenTable(self.embedding, self.lstm[0], int8=int8)
 
     def _readout(self, context, hidden):
         if not self.attention.gives_context:
@@ -267,19 +284,12 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
     def _logits(self, readout):
         kernel = self._output_kernel()
         rows = tf.reshape(readout, [-1, kernel.shape[1]])
-        logits = tf.matmul(rows, kernel, transpose_b=True) + self.output_bias
+        logits = tf.matmul(rows, tf.transpose(kernel)) + self.output_bias
         shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
         return tf.reshape(logits, shape)
 
     def _output_kernel(self):
-        if not self.tied_output:
-            return self.output_kernel
-        embedding = self.embedding
-        if embedding.quantization_mode is None:
-            return embedding.embeddings
-        # An export has made the embedding int8, with one scale a row.
-        rows = tf.cast(embedding.embeddings, embedding.compute_dtype)
-        return rows / embedding.embeddings_scale[:, None]
+        return self.embedding.embeddings if self.tied_output else self.output_kernel
 
     def _drop(self, inputs, place, dropout_seed):
         return variational_dropout(

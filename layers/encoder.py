@@ -1,13 +1,11 @@
 """The encoder: source tokens to one output a token, and a final state."""
 
-from functools import partial
-
 import keras
 import tensorflow as tf
 
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import project_tokens, token_embedding
-from pocketseq.layers.lstm import LSTM, LSTMState
+from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
+from pocketseq.layers.lstm import LSTM, LSTMState, read_loop
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")
@@ -69,6 +67,7 @@ class LSTMEncoder(keras.layers.Layer):
             LSTM(width, reverse=True, name=f"backward_{i}")
             for i in range(layers if bidirectional else 0)
         ]
+        self.token_tables: tuple[TokenTable, ...] = ()
 
     def build(self, source_ids_shape, *_):
         self.embedding.build(source_ids_shape)
@@ -80,43 +79,59 @@ class LSTMEncoder(keras.layers.Layer):
             width = self.units
 
     def call(self, source_ids, source_mask, dropout_seed=None):
-        def read_tokens(lstm):
-            projected = project_tokens(self.embedding, lstm, source_ids)
-            return lstm.run(projected, source_mask)
+        def read_layer(layers, inputs):
+            if inputs is None:
+                projected = [
+                    project_tokens(self.embedding, lstm, source_ids) for lstm in layers
+                ]
+            else:
+                projected = [lstm.project(inputs) for lstm in layers]
+            return [
+                lstm.run(one, source_mask)
+                for lstm, one in zip(layers, projected, strict=True)
+            ]
 
-        def read(lstm, inputs):
-            return lstm(inputs, source_mask)
-
-        return self._encode(read_tokens, read, dropout_seed)
+        return self._encode(read_layer, dropout_seed)
 
     def loop(self, source_ids, source_mask):
-        """Computes what a call computes, in the form of :meth:`LSTM.loop`."""
-        embedded = self.embedding(source_ids)
+        """Computes what a call computes, in the form of :func:`read_loop`."""
+        ids_by_time = tf.transpose(source_ids)
 
-        def read_tokens(lstm):
-            return lstm.loop(embedded, source_mask)
+        def read_layer(layers, inputs):
+            def project(number, time):
+                if inputs is None:
+                    ids = tf.gather(ids_by_time, time)
+                    if self.token_tables:
+                        return self.token_tables[number].project(ids)
+                    return layers[number].project(self.embedding(ids))
+                return layers[number].project(tf.gather(by_time, time))
 
-        def read(lstm, inputs):
-            return lstm.loop(inputs, source_mask)
+            by_time = None if inputs is None else tf.transpose(inputs, [1, 0, 2])
+            return read_loop(layers, project, source_mask)
 
-        return self._encode(read_tokens, read, None)
+        return self._encode(read_layer, None)
 
-    def _encode(self, read_tokens, read, dropout_seed):
-        """Runs the layers; ``read_tokens`` the first ones, ``read`` the others."""
+    def use_tables(self, *, int8):
+        """Lets :meth:`loop` look tokens up in constants; see :class:`TokenTable`.
+
+        For a copy that is about to be exported.
+        """
+        self.token_tables = tuple(
+            TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
+        )
+
+    def _layer(self, index):
+        """The LSTMs of one layer: forward, and backward where there are two."""
+        return [self.forward[index], *self.backward[index : index + 1]]
+
+    def _encode(self, read_layer, dropout_seed):
+        """Runs the layers: ``(its LSTMs, inputs or None) -> [(outputs, state)]``."""
         inputs, states = None, []
-        for index, forward in enumerate(self.forward):
-            run = partial(read, inputs=inputs) if index else read_tokens
-            outputs, state = run(forward)
-            if self.bidirectional:
-                backward, backward_state = run(self.backward[index])
-                outputs = tf.concat([outputs, backward], axis=-1)
-                state = LSTMState(
-                    *(
-                        tf.concat(pair, axis=-1)
-                        for pair in zip(state, backward_state, strict=True)
-                    )
-                )
-            states.append(state)
+        for index in range(self.layers):
+            read = read_layer(self._layer(index), inputs)
+            outputs = tf.concat([outputs for outputs, _ in read], axis=-1)
+            parts = zip(*(state for _, state in read), strict=True)
+            states.append(LSTMState(*(tf.concat(part, axis=-1) for part in parts)))
             inputs = variational_dropout(outputs, self.dropout, dropout_seed, index)
         return inputs, tuple(states)
 

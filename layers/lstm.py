@@ -118,21 +118,24 @@ class LSTM(keras.layers.Layer):
         return LSTMState(zeros, zeros)
 
     def project(self, inputs):
-        """Returns ``inputs W + b``, which needs no state: ``(..., 4 * units)``."""
-        rows = tf.reshape(inputs, [-1, self.kernel.shape[0]])
-        projected = tf.matmul(rows, self.kernel) + self.bias
+        """Returns ``inputs W + b``, which needs no state: ``(..., 4 * units)``.
+
+        Inputs narrower than the kernel are the leading features of each row; what the
+        others add is the caller's part.
+        """
+        width = inputs.shape[-1]
+        rows = tf.reshape(inputs, [-1, width])
+        projected = tf.matmul(rows, self.kernel[:width]) + self.bias
         return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
 
     def update(self, projected, state):
         """Returns the next state, from the projected inputs of one time step."""
         gates = projected + tf.matmul(state.hidden, self.recurrent_kernel)
-        write, keep, candidate, show = tf.split(gates, 4, axis=-1)
-        cell = tf.sigmoid(keep) * state.cell + tf.sigmoid(write) * tf.tanh(candidate)
-        return LSTMState(tf.sigmoid(show) * tf.tanh(cell), cell)
+        return next_state(gates, state.cell)
 
     def step(self, inputs, state):
         """Returns the next state, from inputs ``(batch, width)``."""
-        return self.update(tf.matmul(inputs, self.kernel) + self.bias, state)
+        return self.update(self.project(inputs), state)
 
     def call(self, inputs, mask=None, initial_state=None):
         return self.run(self.project(inputs), mask, initial_state)
@@ -158,38 +161,6 @@ class LSTM(keras.layers.Layer):
         outputs = _swap_axes(outputs)
         return (outputs, state) if mask is None else self._masked(outputs, state, mask)
 
-    def loop(self, inputs, mask):
-        """Computes what a call computes, by one graph loop with static buffers.
-
-        For inference, and the form that converts to TFLite builtins: the number of
-        rounds follows the longest real text, not the padding. Not for gradients.
-
-        Args:
-            inputs: float ``(batch, length, width)``, with a static length.
-            mask: bool ``(batch, length)``, True = real token.
-
-        Returns:
-            As a call does.
-        """
-        length = inputs.shape[1]
-        by_time = _swap_axes(self._shut_gates(self.project(inputs), mask))
-        longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
-        outputs = tf.zeros([length, tf.shape(inputs)[0], self.units], inputs.dtype)
-
-        def body(round_number, outputs, state):
-            time = longest - 1 - round_number if self.reverse else round_number
-            state = self.update(tf.gather(by_time, time), state)
-            here = tf.equal(tf.range(length), time)[:, None, None]
-            outputs = tf.where(here, state.hidden[None], outputs)
-            return round_number + 1, outputs, state
-
-        _, outputs, state = tf.while_loop(
-            lambda round_number, *_: round_number < longest,
-            body,
-            [tf.constant(0), outputs, self.zero_state(tf.shape(inputs)[0])],
-        )
-        return self._masked(_swap_axes(outputs), state, mask)
-
     def _shut_gates(self, projected, mask):
         """Works padding into the projected inputs ``(batch, length, 4 * units)``.
 
@@ -199,20 +170,144 @@ class LSTM(keras.layers.Layer):
         """
         if mask is None:
             return projected
-        gates = tf.constant([-_SATURATED, _SATURATED, 0.0, 0.0], projected.dtype)
-        return tf.where(mask[:, :, None], projected, tf.repeat(gates, self.units))
+        return tf.where(mask[:, :, None], projected, _shut(self.units, projected.dtype))
 
     def _masked(self, outputs, state, mask):
         """Clears the outputs on padding and takes the state at the last real token."""
         outputs = outputs * tf.cast(mask, outputs.dtype)[:, :, None]
         if self.reverse:  # its last token is the first of the text, never padding
             return outputs, state
-        last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
-        hidden = tf.gather(outputs, last, axis=1, batch_dims=1)
-        return outputs, LSTMState(hidden, state.cell)
+        return outputs, LSTMState(_last_output(outputs, mask), state.cell)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "reverse": self.reverse}
+
+
+def next_state(gates, cell):
+    """Returns the state after a step.
+
+    Args:
+        gates: float ``(rows, 4 * units)``: write, keep, candidate, show.
+        cell: float ``(rows, units)``, the cell before.
+
+    Returns:
+        :class:`LSTMState`.
+    """
+    units = cell.shape[-1]
+    write_keep, candidate, show = tf.split(gates, [2 * units, units, units], axis=-1)
+    write, keep = tf.split(tf.sigmoid(write_keep), 2, axis=-1)
+    cell = keep * cell + write * tf.tanh(candidate)
+    return LSTMState(tf.sigmoid(show) * tf.tanh(cell), cell)
+
+
+def read_loop(layers, project, mask):
+    """Runs LSTMs over texts side by side, by one graph loop with static buffers.
+
+    For inference, and the form that converts to TFLite builtins: the number of rounds
+    follows the longest real text, not the padding, and all layers share what is done
+    once a round. Not for gradients.
+
+    Args:
+        layers: :class:`LSTM` layers of equal width, each in its own direction.
+        project: ``(layer number, time) -> float (batch, 4 * units)``: the projected
+            inputs at a time.
+        mask: bool ``(batch, length)``, True = real token.
+
+    Returns:
+        Outputs ``(batch, length, units)`` and :class:`LSTMState` for each layer, as
+        :meth:`LSTM.run` gives them.
+    """
+    units, size = layers[0].units, len(layers)
+    batch_size, length = tf.shape(mask)[0], mask.shape[1] or tf.shape(mask)[1]
+    longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
+    # One text ends with the loop: nothing to mask.
+    alone = mask.shape[0] == 1
+    by_time = tf.transpose(mask)[:, :, None]
+
+    def projected(number, round_number):
+        time = round_number
+        if layers[number].reverse:
+            time = longest - 1 - round_number
+        values = project(number, time)
+        if alone:
+            return values
+        return tf.where(tf.gather(by_time, time), values, _shut(units, values.dtype))
+
+    def body(round_number, outputs, state):
+        hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
+        recurrent = [
+            tf.matmul(one, layer.recurrent_kernel)
+            for one, layer in zip(hidden, layers, strict=True)
+        ]
+        inputs = [projected(number, round_number) for number in range(size)]
+        gates = _join(recurrent) + _join(inputs)
+        state = next_state(gates, state.cell)
+        hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
+        # Shifting copies a buffer at the speed of memory; writing by selection is
+        # several times slower in TFLite.
+        outputs = [
+            tf.concat([one[None], buffer[:-1]], axis=0)
+            if layer.reverse
+            else tf.concat([buffer[1:], one[None]], axis=0)
+            for one, buffer, layer in zip(hidden, outputs, layers, strict=True)
+        ]
+        return round_number + 1, outputs, state
+
+    nothing = unknown_zero(longest)
+    buffer = tf.fill([length, batch_size, units], nothing)
+    zeros = tf.fill([size * batch_size, units], nothing)
+    _, outputs, state = tf.while_loop(
+        lambda round_number, *_: round_number < longest,
+        body,
+        [tf.constant(0), [buffer] * size, LSTMState(zeros, zeros)],
+    )
+    states = [tf.split(part, size) for part in state]
+    results = []
+    for layer, buffer, hidden, cell in zip(layers, outputs, *states, strict=True):
+        if not layer.reverse:
+            buffer = from_end(buffer, longest)
+        one = _swap_axes(buffer)
+        if not alone:
+            one = one * tf.cast(mask, one.dtype)[:, :, None]
+            hidden = hidden if layer.reverse else _last_output(one, mask)
+        results.append((one, LSTMState(hidden, cell)))
+    return results
+
+
+def from_end(buffer, count):
+    """Moves the last ``count`` rows of a buffer to its front, the others behind them.
+
+    Args:
+        buffer: ``(length, ...)``, filled by appending to its end.
+        count: int32 scalar, how many times.
+    """
+    length = buffer.shape[0] or tf.shape(buffer)[0]
+    place = tf.range(length) - count
+    return tf.gather(buffer, tf.where(place < 0, place + length, place))
+
+
+def unknown_zero(number):
+    """Returns 0.0, from a number that is never negative.
+
+    A buffer filled with it is made when the model runs; one of plain zeros would be a
+    constant in an exported file.
+    """
+    return tf.cast(number < 0, tf.float32)
+
+
+def _shut(units, dtype):
+    """The gates that keep a cell as it was, ``(4 * units,)``."""
+    return tf.repeat(tf.constant([-_SATURATED, _SATURATED, 0.0, 0.0], dtype), units)
+
+
+def _last_output(outputs, mask):
+    """The outputs ``(batch, units)`` at the last real token."""
+    last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
+    return tf.gather(outputs, last, axis=1, batch_dims=1)
+
+
+def _join(parts):
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
 
 
 def _swap_axes(tensor):

@@ -49,30 +49,48 @@ class EncoderDecoder(keras.Model):
         return self.decoder(target_ids, memory, state, dropout_seed)
 
     def search(
-        self, source_ids, source_length, *, beam_size=1, max_length, length_penalty=1.0
+        self,
+        source_ids,
+        source_length,
+        *,
+        beam_size=1,
+        max_length,
+        length_penalty=1.0,
+        choose=None,
     ):
         """Finds the best target sequences of some texts.
 
         Args:
-            source_ids: int32 ``(batch, source_length)``, with a static length.
+            source_ids: int32 ``(batch, source_length)``.
             source_length: int32 ``(batch,)``; 0 gives the empty sequence.
-            beam_size, max_length, length_penalty: See :func:`beam_search`.
+            beam_size, max_length, length_penalty, choose: See :func:`beam_search`.
 
         Returns:
             :class:`pocketseq.pipeline.search.Hypotheses`.
         """
-        source_mask = tf.sequence_mask(source_length, source_ids.shape[1])
+        width = source_ids.shape[1] or tf.shape(source_ids)[1]
+        source_mask = tf.sequence_mask(source_length, width)
         outputs, states = self.encoder.loop(source_ids, source_mask)
         memory = self.decoder.memory(outputs, source_mask)
         return beam_search(
             lambda token_ids, state: self.decoder.step(token_ids, state, memory),
             self.decoder.initial_state(states),
             active=source_length > 0,
-            source_length=source_ids.shape[1],
+            source_length=width,
             beam_size=beam_size,
             max_length=max_length,
             length_penalty=length_penalty,
+            choose=choose,
         )
+
+    def use_tables(self, *, int8):
+        """Lets :meth:`search` look tokens up in constants, for an export.
+
+        Args:
+            int8: Whether the rows are int8 with one scale each.
+        """
+        self.encoder.use_tables(int8=int8)
+        self.decoder.use_tables(int8=int8)
 
     def get_config(self):
         return {

@@ -7,8 +7,10 @@ static buffers that ends as soon as every hypothesis has.
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from pocketseq.layers.lstm import from_end, unknown_zero
 from pocketseq.pipeline.special import END, PAD, START
 
 # The log-probability of what cannot be. Finite, so that sums and means stay numbers.
@@ -31,7 +33,10 @@ class Hypotheses(NamedTuple):
 
 
 class _Beam(NamedTuple):
-    """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens."""
+    """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens.
+
+    The last three are queues: each step adds its row at the end.
+    """
 
     last_token: tf.Tensor  # (B, K)
     log_probability: tf.Tensor  # (B, K), summed over tokens
@@ -40,6 +45,18 @@ class _Beam(NamedTuple):
     tokens: tf.Tensor  # (T, B, K)
     slots: tf.Tensor  # (T, B, K): where a hypothesis stood when it wrote a token
     attention: tf.Tensor  # (T, B, K, source_length), by slot: never reordered
+
+
+class Chosen(NamedTuple):
+    """The best continuations of a step, best first, ``(B, K)`` each.
+
+    ``log_probability`` of the whole sequence so far; ``parent``: the slot of the
+    hypothesis that goes on; ``token``: with what.
+    """
+
+    log_probability: tf.Tensor
+    parent: tf.Tensor
+    token: tf.Tensor
 
 
 def beam_search(
@@ -51,6 +68,7 @@ def beam_search(
     beam_size=1,
     max_length,
     length_penalty=1.0,
+    choose=None,
 ):
     """Finds the token sequences with the best scores; greedy with ``beam_size=1``.
 
@@ -70,15 +88,16 @@ def beam_search(
         beam_size: How many hypotheses to keep for a text.
         max_length: The largest number of tokens, end token included.
         length_penalty: 0 ranks by the sum, 1 by the mean.
+        choose: In place of :func:`best_candidates`, for who wants to look on.
 
     Returns:
         :class:`Hypotheses`. A hypothesis that does not exist, because there are fewer
         than ``beam_size``, has a score below -1e6.
     """
-    batch_size = tf.shape(active)[0]
+    choose = choose or best_candidates
     if beam_size > 1:
         state = tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), state)
-    beam = _start(active, batch_size, beam_size, max_length, source_length)
+    beam = _start(active, beam_size, max_length, source_length)
 
     def unfinished(time, beam, _):
         waiting = tf.reduce_any(tf.logical_not(beam.finished))
@@ -87,24 +106,30 @@ def beam_search(
     def body(time, beam, state):
         logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
         totals = _candidates(beam, logits)
-        chosen, parent, token = _best(totals, beam, length_penalty)
-        state = _reorder(state, parent)
-        return time + 1, _extend(beam, time, chosen, parent, token, attention), state
+        scores = totals
+        if beam_size > 1:  # greedy search compares texts of one length only
+            lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
+            scores = _score(totals, lengths[:, :, None], length_penalty)
+        chosen = choose(totals, scores)
+        state = _reorder(state, chosen.parent)
+        return time + 1, _extend(beam, chosen, attention), state
 
-    _, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
+    time, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
     return Hypotheses(
-        token_ids=tf.transpose(beam.tokens, [1, 2, 0]),
+        token_ids=tf.transpose(from_end(beam.tokens, time), [1, 2, 0]),
         length=beam.length,
         score=_score(beam.log_probability, beam.length, length_penalty),
-        attention_weights=_attention_by_hypothesis(beam),
+        attention_weights=_attention_by_hypothesis(beam, time),
     )
 
 
-def _start(active, batch_size, beam_size, max_length, source_length):
+def _start(active, beam_size, max_length, source_length):
     """One hypothesis a text; the other slots are impossible until they are taken."""
+    batch_size = active.shape[0] or tf.shape(active)[0]
     shape = [batch_size, beam_size]
     first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_size)
     inactive = tf.repeat(tf.logical_not(active)[:, None], beam_size, axis=1)
+    nothing = unknown_zero(tf.reduce_sum(tf.cast(active, tf.int32)))
     return _Beam(
         last_token=tf.fill(shape, START),
         log_probability=(1.0 - first) * IMPOSSIBLE,
@@ -112,8 +137,13 @@ def _start(active, batch_size, beam_size, max_length, source_length):
         finished=inactive,
         tokens=tf.fill([max_length, *shape], PAD),
         slots=tf.zeros([max_length, *shape], tf.int32),
-        attention=tf.zeros([max_length, *shape, source_length], tf.float32),
+        attention=tf.fill([max_length, *shape, source_length], nothing),
     )
+
+
+def _is_single(values):
+    """Whether there is one hypothesis about one text: it ends with the loop."""
+    return list(values.shape[:2]) == [1, 1]
 
 
 def _candidates(beam, logits):
@@ -124,27 +154,44 @@ def _candidates(beam, logits):
     """
     vocabulary_size = logits.shape[-1]
     shape = tf.concat([tf.shape(beam.finished), [vocabulary_size]], axis=0)
-    step = tf.reshape(tf.nn.log_softmax(tf.cast(logits, tf.float32)), shape)
-    ids = tf.range(vocabulary_size)
-    never = tf.logical_or(tf.equal(ids, PAD), tf.equal(ids, START))
-    running = tf.where(never, IMPOSSIBLE, step)
-    itself = tf.where(tf.equal(ids, PAD), 0.0, IMPOSSIBLE)
-    step = tf.where(beam.finished[:, :, None], itself, running)
+    step = tf.reshape(log_softmax(tf.cast(logits, tf.float32)), shape)
+    ids = np.arange(vocabulary_size)
+    never = np.where((ids == PAD) | (ids == START), IMPOSSIBLE, 0.0)
+    step += tf.constant(never, tf.float32)
+    if _is_single(beam.finished):
+        return beam.log_probability[:, :, None] + step
+    itself = tf.constant(np.where(ids == PAD, 0.0, IMPOSSIBLE), tf.float32)
+    step = tf.where(beam.finished[:, :, None], itself, step)
     return tf.maximum(beam.log_probability[:, :, None] + step, IMPOSSIBLE)
 
 
-def _best(totals, beam, length_penalty):
-    """Returns the log-probability, the parent slot and the token of the best K."""
+def log_softmax(logits):
+    """``logits - log(sum(exp(logits)))`` over the last axis, by way of the softmax.
+
+    The largest logit and its probability give the sum away: softmax is much faster on
+    devices than a logarithm of each probability.
+    """
+    likeliest = tf.reduce_max(logits, axis=-1, keepdims=True)
+    probability = tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True)
+    return logits - (likeliest - tf.math.log(probability))
+
+
+def best_candidates(totals, scores):
+    """Returns the K best of all continuations as :class:`Chosen`.
+
+    Args:
+        totals, scores: float ``(B, K, vocabulary)``: summed log-probabilities, and the
+            scores to rank them by. Where scores are equal, the first slot and the
+            smallest token win.
+    """
     beam_size, vocabulary_size = totals.shape[1], totals.shape[2]
-    lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
-    scores = _score(totals, lengths[:, :, None], length_penalty)
     _, best = tf.math.top_k(
         tf.reshape(scores, [-1, beam_size * vocabulary_size]), beam_size
     )
     flat = tf.reshape(totals, [-1, beam_size * vocabulary_size])
     if beam_size == 1:
-        return _pick(flat, best), tf.zeros_like(best), best
-    return _pick(flat, best), best // vocabulary_size, best % vocabulary_size
+        return Chosen(_pick(flat, best), tf.zeros_like(best), best)
+    return Chosen(_pick(flat, best), best // vocabulary_size, best % vocabulary_size)
 
 
 def _score(log_probability, length, length_penalty):
@@ -154,6 +201,8 @@ def _score(log_probability, length, length_penalty):
 
 def _pick(values, index):
     """Returns ``values[b, index[b, k]]``."""
+    if values.shape[0] == 1:
+        return tf.gather(values[0], index)
     rows, columns = tf.shape(values)[0], values.shape[1]
     flat = index + columns * tf.range(rows)[:, None]
     return tf.gather(tf.reshape(values, [-1]), flat)
@@ -169,45 +218,64 @@ def _reorder(state, parent):
     return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
 
 
-def _extend(beam, time, log_probability, parent, token, attention):
+def _extend(beam, chosen, attention):
     """Returns the beam after the chosen tokens."""
-    beam_size = parent.shape[1]
-
-    def follow(values):  # values (..., B, K) of the parents
-        if beam_size == 1:
-            return values
-        leading = tf.shape(values)[:-2]
-        index = tf.broadcast_to(parent, tf.concat([leading, tf.shape(parent)], axis=0))
-        return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
-
+    shape = tf.shape(beam.attention)[1:]
+    if _is_single(beam.finished):
+        return beam._replace(
+            last_token=chosen.token,
+            log_probability=chosen.log_probability,
+            length=beam.length + 1,
+            finished=tf.equal(chosen.token, END),
+            tokens=_append(beam.tokens, chosen.token),
+            attention=_append(beam.attention, tf.reshape(attention, shape)),
+        )
     # Where there are fewer hypotheses than slots, the other slots stay empty.
-    absent = log_probability <= IMPOSSIBLE / 2
-    token = tf.where(absent, PAD, token)
-    was_finished = tf.logical_or(follow(beam.finished), absent)
-    here = tf.equal(tf.range(beam.tokens.shape[0]), time)[:, None, None]
-    by_slot = tf.reshape(attention, tf.shape(beam.attention)[1:])
+    absent = chosen.log_probability <= IMPOSSIBLE / 2
+    token = tf.where(absent, PAD, chosen.token)
+    was_finished = tf.logical_or(_follow(beam.finished, chosen.parent), absent)
+    length = _follow(beam.length, chosen.parent) + tf.cast(~was_finished, tf.int32)
     return _Beam(
         last_token=token,
-        log_probability=log_probability,
-        length=tf.where(
-            absent, 0, follow(beam.length) + tf.cast(~was_finished, tf.int32)
-        ),
+        log_probability=chosen.log_probability,
+        length=tf.where(absent, 0, length),
         finished=tf.logical_or(was_finished, tf.equal(token, END)),
-        tokens=tf.where(here, token[None], follow(beam.tokens)),
-        slots=tf.where(here, parent[None], follow(beam.slots)),
-        attention=tf.where(here[..., None], by_slot[None], beam.attention),
+        tokens=_append(_follow(beam.tokens, chosen.parent), token),
+        slots=_append(_follow(beam.slots, chosen.parent), chosen.parent),
+        attention=_append(beam.attention, tf.reshape(attention, shape)),
     )
 
 
-def _attention_by_hypothesis(beam):
+def _append(queue, row):
+    """Adds a row at the end of a queue and drops the first one.
+
+    Moving a buffer goes at the speed of memory; writing one row of it by selection is
+    several times slower in TFLite.
+    """
+    return tf.concat([queue[1:], row[None]], axis=0)
+
+
+def _follow(values, parent):
+    """Takes ``values`` ``(..., B, K)`` of the parents."""
+    if parent.shape[1] == 1:
+        return values
+    leading = tf.shape(values)[:-2]
+    index = tf.broadcast_to(parent, tf.concat([leading, tf.shape(parent)], axis=0))
+    return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
+
+
+def _attention_by_hypothesis(beam, time):
     """Gathers each hypothesis' attention from the slots it passed through.
 
     Rows after the last token are 0.
     """
-    attention = tf.transpose(beam.attention, [1, 2, 0, 3])  # (B, K, T, S)
+    attention = from_end(beam.attention, time)
     if beam.tokens.shape[2] > 1:
-        by_time = tf.gather(beam.attention, beam.slots, axis=2, batch_dims=2)
-        attention = tf.transpose(by_time, [1, 2, 0, 3])
+        slots = from_end(beam.slots, time)
+        attention = tf.gather(attention, slots, axis=2, batch_dims=2)
+    attention = tf.transpose(attention, [1, 2, 0, 3])  # (B, K, T, S)
+    if _is_single(beam.finished):
+        return attention
     times = tf.range(beam.tokens.shape[0])
-    real = times < beam.length[:, :, None]
-    return tf.where(real[..., None], attention, 0.0)
+    real = tf.cast(times < beam.length[:, :, None], tf.float32)
+    return attention * real[..., None]

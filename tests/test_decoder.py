@@ -228,25 +228,6 @@ def test_every_trainable_weight_gets_a_finite_gradient(
     assert without == []
 
 
-def test_logits_of_an_int8_embedding_are_those_of_the_rounded_rows():
-    decoder = built(attention="cosine")
-    memory, state = encoded(decoder)
-    embeddings = decoder.embedding.embeddings
-    rows = embeddings.numpy()
-    exact, _ = decoder(TARGET_IDS, memory, state)
-    steps = np.abs(rows).max(axis=1, keepdims=True) / 127
-    embeddings.assign(np.round(rows / steps) * steps)
-    rounded, _ = decoder(TARGET_IDS, memory, state)
-    embeddings.assign(rows)
-
-    decoder.embedding.quantize("int8")
-    logits, _ = decoder(TARGET_IDS, memory, state)
-    np.testing.assert_allclose(logits, rounded, atol=1e-4)
-    np.testing.assert_allclose(logits, exact, atol=0.05)
-    by_step, _ = step_by_step(decoder, memory, state)
-    np.testing.assert_allclose(by_step, rounded, atol=1e-4)
-
-
 def test_an_unknown_attention_is_an_error():
     with pytest.raises(
         ValueError, match="attention must be one of .*cosine.*'cosinus'"

@@ -1,5 +1,7 @@
 """Tests of pocketseq.layers.lstm."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 from pocketseq.layers import LSTM, LSTMState
 from pocketseq.layers import lstm as lstm_module
+from pocketseq.layers.lstm import read_loop
 
 LENGTHS = np.array([5, 2, 1, 0])
 MASK = np.arange(5) < LENGTHS[:, None]
@@ -27,6 +30,24 @@ def built(reverse=False, units=3, width=4):
         [random_array(*weight.shape, seed=i) for i, weight in enumerate(layer.weights)]
     )
     return layer
+
+
+def call(layer, inputs, mask):
+    return layer(inputs, mask)
+
+
+def loop(layer, inputs, mask):
+    """The layer in the form for devices."""
+    by_time = tf.transpose(inputs, [1, 0, 2])
+
+    def project(_, time):
+        return layer.project(tf.gather(by_time, time))
+
+    (result,) = read_loop([layer], project, tf.convert_to_tensor(mask))
+    return result
+
+
+BOTH_FORMS = pytest.mark.parametrize("run", [call, loop])
 
 
 def sigmoid(x):
@@ -72,11 +93,11 @@ def test_a_step_is_the_equation_in_numpy(wrap):
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-@pytest.mark.parametrize("method", ["__call__", "loop"])
+@BOTH_FORMS
 @BOTH_DIRECTIONS
-def test_a_call_and_a_loop_run_the_step_over_the_real_tokens(reverse, method, wrap):
+def test_a_call_and_a_loop_run_the_step_over_the_real_tokens(reverse, run, wrap):
     layer, inputs = built(reverse), random_array(4, 5, 4)
-    results = wrap(getattr(layer, method))(tf.constant(inputs), tf.constant(MASK))
+    results = wrap(partial(run, layer))(tf.constant(inputs), tf.constant(MASK))
     assert_results(results, numpy_lstm(layer, inputs, LENGTHS))
 
 
@@ -141,14 +162,22 @@ def test_a_looped_scan_equals_an_unrolled_one_gradients_included(reverse, monkey
 
 
 @pytest.mark.parametrize("garbage", [99.0, -1e3, 1e6, np.nan])
-@pytest.mark.parametrize("method", ["__call__", "loop"])
+@BOTH_FORMS
 @BOTH_DIRECTIONS
-def test_garbage_in_padding_changes_nothing(reverse, method, garbage):
+def test_garbage_in_padding_changes_nothing(reverse, run, garbage):
     layer, clean = built(reverse), random_array(4, 5, 4)
-    run = getattr(layer, method)
     dirty = np.where(MASK[:, :, None], clean, np.float32(garbage))
-    outputs, state = run(tf.constant(clean), MASK)
-    assert_results(run(tf.constant(dirty), MASK), (outputs, *state), atol=1e-6)
+    outputs, state = run(layer, tf.constant(clean), MASK)
+    assert_results(run(layer, tf.constant(dirty), MASK), (outputs, *state), atol=1e-6)
+
+
+@BOTH_DIRECTIONS
+@pytest.mark.parametrize("length", [5, 2, 0])
+def test_a_loop_over_one_text_equals_the_equation(reverse, length):
+    layer, inputs = built(reverse), random_array(1, 5, 4)
+    mask = np.arange(5)[None] < length
+    results = loop(layer, tf.constant(inputs), mask)
+    assert_results(results, numpy_lstm(layer, inputs, [length]))
 
 
 @BOTH_DIRECTIONS
@@ -173,12 +202,13 @@ def test_the_final_state_is_the_one_after_the_last_real_token(reverse):
         np.testing.assert_allclose(state.cell[text], alone.cell[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["__call__", "loop"])
+@BOTH_FORMS
 @BOTH_DIRECTIONS
-def test_a_fully_masked_row_has_the_zero_state(reverse, method):
+def test_a_fully_masked_row_has_the_zero_state(reverse, run):
     layer = built(reverse)
-    run = getattr(layer, method)
-    outputs, state = run(tf.constant(random_array(2, 5, 4)), np.full((2, 5), False))
+    outputs, state = run(
+        layer, tf.constant(random_array(2, 5, 4)), np.full((2, 5), False)
+    )
     for values in (outputs, *state):
         np.testing.assert_array_equal(values, np.zeros(values.shape))
 
