@@ -183,25 +183,42 @@ def _by_longer_side(counts):
 def training_batches(
     pairs, source_tokenizer, target_tokenizer, buckets, config, *, epoch
 ):
-    """Returns the batches of one epoch, a ``tf.data.Dataset`` of :class:`Batch`.
+    """Returns the batches of an epoch and of all that follow, one endless dataset.
 
-    The order depends on the seed and the epoch, so that a resumed training can skip to
-    where it was. Shuffling comes before bucketing: it is what mixes examples.
+    The order in an epoch depends on the seed and its number, so that a resumed training
+    can skip to where it was. Shuffling comes before bucketing: it is what mixes
+    examples.
 
     Args:
-        pairs: An iterable of pairs, read once for the epoch.
+        pairs: An iterable of pairs, read once for each epoch.
         source_tokenizer, target_tokenizer: See :mod:`pocketseq.pipeline.tokenizers`.
         buckets: As :func:`choose_buckets` returns them.
         config: :class:`pocketseq.pipeline.configuration.Config`.
-        epoch: The number of the epoch, from 0.
+        epoch: The number of the first epoch, from 0.
+
+    Returns:
+        A ``tf.data.Dataset`` of (number of the epoch, int64 ``(batch,)``, and
+        :class:`Batch`).
     """
-    seed = np.random.SeedSequence([config.training.seed, epoch]).generate_state(1)[0]
     tokenizers = (source_tokenizer, target_tokenizer)
-    examples = texts(pairs, *tokenizers).shuffle(
-        config.training.shuffle_buffer, seed=int(seed), reshuffle_each_iteration=False
-    )
-    examples = tokenized(examples, *tokenizers)
-    return without_autotuning(bucketed(examples, buckets).prefetch(_PREFETCHED))
+
+    @tf.autograph.experimental.do_not_convert
+    def one_epoch(number):
+        seed = tf.random.stateless_uniform(
+            [], [config.training.seed, number], minval=None, maxval=None, dtype=tf.int64
+        )
+        examples = texts(pairs, *tokenizers).shuffle(
+            config.training.shuffle_buffer, seed=seed, reshuffle_each_iteration=False
+        )
+        batches = bucketed(tokenized(examples, *tokenizers), buckets)
+        return batches.map(
+            lambda batch: (tf.repeat(number, tf.shape(batch.source_length)[0]), batch)
+        )
+
+    # One dataset for all epochs: to build one takes a second or so, in which a training
+    # on few pairs would do nothing.
+    epochs = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(one_epoch)
+    return without_autotuning(epochs.prefetch(_PREFETCHED))
 
 
 def texts(pairs, source_tokenizer, target_tokenizer):

@@ -116,6 +116,7 @@ def _learn(texts, side):
         normalization,
         max_code_points=side.max_code_points,
         minimum_count=side.minimum_count,
+        vocabulary_size=side.vocabulary_size,
     )
 
 
@@ -302,7 +303,8 @@ class Trainer:
 
         Args:
             deadline: A time of ``time.monotonic()``.
-            batches: ``epoch -> Dataset`` of batches.
+            batches: ``epoch -> Dataset`` of that epoch and all that follow, as
+                :func:`pocketseq.pipeline.batches.training_batches` makes it.
             references: ``{source: [targets]}`` of the dev set.
             on_progress: Called with a :class:`Progress`.
 
@@ -313,26 +315,29 @@ class Trainer:
         try:
             if self._evaluation_is_due():  # interrupted in the middle of one
                 self._evaluate_and_save(references, clock)
+            dataset = batches(self.epoch).skip(self.batch_in_epoch)
+            distributed = iter(self.strategy.experimental_distribute_dataset(dataset))
             while not (reason := self._reason_to_stop(deadline)):
-                dataset = batches(self.epoch).skip(self.batch_in_epoch)
-                for batch in self.strategy.experimental_distribute_dataset(dataset):
-                    clock.tokens += self.update(batch)
-                    self.batch_in_epoch += 1
-                    if self.update_number % _REPORT_EVERY == 0:
-                        on_progress(self._progress(clock))
-                    if self._evaluation_is_due():
-                        self._evaluate_and_save(references, clock)
-                    if self._reason_to_stop(deadline):
-                        break
-                else:
-                    self.epoch += 1
-                    self.batch_in_epoch = 0
+                epoch, batch = next(distributed)
+                self._enter_epoch(epoch)
+                clock.tokens += self.update(batch)
+                self.batch_in_epoch += 1
+                if self.update_number % _REPORT_EVERY == 0:
+                    on_progress(self._progress(clock))
+                if self._evaluation_is_due():
+                    self._evaluate_and_save(references, clock)
         except KeyboardInterrupt:
             self.save()
             return "interrupted"
         if self.evaluated_update != self.update_number or self.best is None:
             self._evaluate_and_save(references, clock)
         return reason
+
+    def _enter_epoch(self, epoch):
+        """Starts counting anew with the first batch of another epoch."""
+        number = int(self.strategy.experimental_local_results(epoch)[0][0])
+        if number != self.epoch:
+            self.epoch, self.batch_in_epoch = number, 0
 
     def _evaluation_is_due(self):
         on_time = self.update_number % self.config.training.evaluate_every == 0

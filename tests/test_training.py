@@ -312,7 +312,7 @@ for folder, strategy in zip(sys.argv[1:], [tf.distribute.get_strategy(), mirrore
     pairs, _ = training_corpora(config)
     trainer = Trainer(run, config, tokenizers, strategy)
     batches = training_batches(pairs, *tokenizers, [Bucket(2, 3, 9)], config, epoch=0)
-    batch = next(iter(strategy.experimental_distribute_dataset(batches)))
+    _, batch = next(iter(strategy.experimental_distribute_dataset(batches)))
     rows = [len(b.source_ids) for b in strategy.experimental_local_results(batch)]
     assert sum(rows) == 9 and len(rows) == strategy.num_replicas_in_sync, rows
     assert int(trainer.update(batch)) == 9 * 5
