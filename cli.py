@@ -36,7 +36,8 @@ class _Group(click.Group):
 _model_option = click.option(
     "--model",
     metavar="PATH",
-    help="A run folder or a .tflite file. [default: the newest run under runs/]",
+    help="A run folder, a SavedModel folder or a .tflite file. "
+    "[default: the newest run under runs/]",
 )
 
 
@@ -226,6 +227,11 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
     if beam is not None and n_best > beam:
         raise UserError(f"--n-best {n_best}: expected at most the beam, {beam}")
     translator = _open_model(model)
+    if alignment and not translator.gives_alignment:
+        raise UserError(
+            "--alignment: a SavedModel has none, expected a run folder or a "
+            ".tflite file"
+        )
     for block in [texts] if texts else _input_blocks():
         found = translator.translate(block, beam_size=beam, n_best=n_best)
         for translation in (one for best in found for one in best):
@@ -236,14 +242,32 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 @click.option(
     "--model", metavar="RUN", help="A run folder. [default: the newest run under runs/]"
 )
+@click.option("--saved-model", is_flag=True, help="Write a SavedModel, for servers.")
 @click.option(
-    "--tflite", is_flag=True, help="Write .tflite files, the only format so far."
+    "--tflite",
+    is_flag=True,
+    help="Write .tflite files, for devices. [default: both formats]",
 )
 @click.option(
     "--quantize",
     multiple=True,
-    type=click.Choice(["float32", "int8"]),
+    type=click.Choice(["float32", "float16", "int8", "int4"]),
     help="How to store the weights; may be repeated. [default: int8]",
+)
+@click.option(
+    "--beam",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Add signatures that search with a beam of K.",
+)
+@click.option(
+    "--length",
+    metavar="N,...",
+    help="How many code points a text may have; the first is the default. "
+    "[default: as the recipe says]",
+)
+@click.option(
+    "--compatible", is_flag=True, help="Keep to what runtimes back to 2.14 compute."
 )
 @click.option(
     "--max-loss",
@@ -259,40 +283,113 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
     help="Where to write. [default: export in the run folder]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
-def export_command(model, tflite, quantize, max_loss, output, force):
+def export_command(
+    model, saved_model, tflite, quantize, beam, length, compatible, max_loss, output,
+    force,
+):  # fmt: skip
     """Write the files an app ships, and check them against Keras."""
     from pocketseq.pipeline.runs import newest_run, open_run
 
+    both = saved_model == tflite
+    if quantize and not (tflite or both):
+        raise UserError("--quantize: expected --tflite with it")
+    lengths = _lengths(length)
     run = open_run(model) if model else newest_run()
     _import_tensorflow()
-    from pocketseq.export.bundle import export_bundle
+    from pocketseq.export.bundle import Options, export_bundle
     from pocketseq.export.table import report_table
 
-    report = export_bundle(
-        run,
-        recipes=quantize or ("int8",),
-        output=output,
-        force=force,
+    options = Options(
+        recipes=(quantize or ("int8",)) if tflite or both else (),
+        saved_model=saved_model or both,
+        beam_size=beam,
+        lengths=lengths,
+        compatible=compatible,
         max_loss=max_loss,
     )
+    report = export_bundle(run, options, output=output, force=force)
     click.echo(report_table(report))
     if not report.passed:
         raise SystemExit(1)
 
 
+@main.command("benchmark")
+@click.option(
+    "--model",
+    metavar="PATH",
+    help="A .tflite file, or a run folder with an export in it. "
+    "[default: the newest run under runs/]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+def benchmark_command(model, as_json):
+    """Measure exported files: load time, time a text, memory. One thread."""
+    from pocketseq.export.benchmark import benchmark_texts, measure
+
+    for path in _exported_files(model):
+        texts = benchmark_texts(path)
+        with _native_messages_hidden():
+            result = measure(path, texts)
+        if as_json:
+            click.echo(json.dumps(result))
+            continue
+        for name, value in result.items():
+            click.echo(
+                f"{name:23} {value:,}" if name == "bytes" else f"{name:23} {value}"
+            )
+
+
+def _exported_files(path):
+    """Returns the .tflite files that a path names."""
+    from pocketseq.pipeline.runs import newest_run
+
+    if path and not Path(path).exists():
+        raise UserError(
+            f"{path}: no such model, expected a .tflite file or a run folder"
+        )
+    if path and Path(path).is_file():
+        return [Path(path)]
+    folder = Path(path) if path else newest_run().folder
+    files = sorted([*folder.glob("*.tflite"), *folder.glob("export/*.tflite")])
+    if not files:
+        raise UserError(
+            f"{folder}: no .tflite file in it or its export folder, expected an "
+            f"export (export --model {folder} --tflite)"
+        )
+    return files
+
+
+def _lengths(text):
+    """Reads ``64,256``: different numbers, at least 1."""
+    if text is None:
+        return ()
+    numbers = [part.strip() for part in text.split(",")]
+    lengths = tuple(int(number) for number in numbers if number.isdecimal())
+    if len(set(lengths)) != len(numbers) or min(lengths) < 1:
+        raise UserError(
+            f"--length {text}: expected different whole numbers above 0, such as 64,256"
+        )
+    return lengths
+
+
 def _open_model(path):
-    """Returns a translator for a run folder or a .tflite file."""
+    """Returns a translator for a run folder, a SavedModel or a .tflite file."""
     from pocketseq.pipeline.runs import newest_run, open_run
 
     if path and not Path(path).exists():
         raise UserError(
-            f"{path}: no such model, expected a run folder or a .tflite file"
+            f"{path}: no such model, expected a run folder, a SavedModel folder or a "
+            f".tflite file"
         )
     if path and Path(path).is_file():
         from pocketseq.export.runtime import Translator
 
         with _native_messages_hidden():
             return Translator(path)
+    if path and (Path(path) / "saved_model.pb").is_file():
+        _import_tensorflow()
+        from pocketseq.export.saved_model import SavedModelTranslator
+
+        return SavedModelTranslator(Path(path))
     run = open_run(path) if path else newest_run()
     _import_tensorflow()
     return run.load()

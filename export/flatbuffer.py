@@ -4,6 +4,8 @@ import io
 import json
 import zipfile
 
+import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
@@ -55,24 +57,119 @@ def minimum_runtime(model_bytes):
         newer = code.version >= _PER_ROW_FULLY_CONNECTED
         if _name(code) == "FULLY_CONNECTED" and newer:
             versions.append("2.17.0")
+    if any(
+        t.type == schema.TensorType.INT4 for g in model.subgraphs for t in g.tensors
+    ):
+        versions.append("2.14.0")  # the oldest that was seen to compute it rightly
     return max(versions, key=lambda version: [int(n) for n in version.split(".")])
 
 
-def order_outputs(model_bytes, names):
-    """Puts the outputs of every signature into an order.
+def finished(model_bytes, output_names):
+    """Puts a converted model into the form that apps get.
 
-    The converter sorts them by name; a runtime without names counts on their order.
+    The outputs of every signature come in one order (the converter sorts them by name;
+    a runtime without names counts on their order). Operators ask for a runtime that
+    computes them rightly. What no runtime reads is left out.
 
     Args:
         model_bytes: A ``.tflite`` model.
-        names: The output names, in the order wanted.
+        output_names: The output names, in the order wanted.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
+    _order_outputs(model, output_names)
+    _ask_for_per_row_products(model)
+    _narrow_int4(model)
+    _drop_names(model)
+    return packed(model)
+
+
+def _order_outputs(model, names):
     for signature in model.signatureDefs:
         signature.outputs.sort(key=lambda output: names.index(output.name.decode()))
         subgraph = model.subgraphs[signature.subgraphIndex]
         subgraph.outputs = [output.tensorIndex for output in signature.outputs]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _ask_for_per_row_products(model):
+    """Lets runtimes refuse int8 weights with a scale a row if they use the first only.
+
+    The quantizer leaves the operator's version as it was.
+    """
+    per_row = any(
+        tensor.type == schema.TensorType.INT8 and len(_scales(tensor)) > 1
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+    )
+    for code in model.operatorCodes:
+        if per_row and _name(code) == "FULLY_CONNECTED":
+            code.version = max(code.version, _PER_ROW_FULLY_CONNECTED)
+
+
+def _narrow_int4(model):
+    """Replaces the int4 weight -8 by -7.
+
+    Runtimes before 1.2 compute wrong products with it; a scale that clips to 15 levels
+    instead of 16 loses nothing that can be measured.
+    """
+    for index in {
+        tensor.buffer
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.type == schema.TensorType.INT4
+    }:
+        pairs = np.array(model.buffers[index].data, np.uint8)
+        low, high = pairs & 15, pairs >> 4
+        low[low == 8] = high[high == 8] = 9
+        model.buffers[index].data = low | high << 4
+
+
+def _drop_names(model):
+    """Drops names of inner tensors, and quantization parameters that say nothing."""
+    for graph in model.subgraphs:
+        outside = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in outside:
+                tensor.name = None
+            if not len(_scales(tensor)):
+                tensor.quantization = None
+
+
+def _scales(tensor):
+    scales = tensor.quantization and tensor.quantization.scale
+    return [] if scales is None else scales
+
+
+def packed(model):
+    """Returns a model object as the bytes of a ``.tflite`` file."""
+    for graph in model.subgraphs:
+        for part in (*graph.tensors, *(graph.operators or [])):
+            for name in ("shape", "inputs", "outputs"):
+                if getattr(part, name, None) is not None:
+                    setattr(part, name, np.asarray(getattr(part, name), np.int32))
+    builder = _SharingBuilder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """Writes equal vectors once, and weights where processors read them fastest."""
+
+    # What the schema asks for, and the generated Python code does not do.
+    _ALIGNMENT = 16
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._vectors = {}
+
+    def CreateNumpyVector(self, x):  # noqa: N802, D102
+        data = x.astype(x.dtype.newbyteorder("<")).tobytes()
+        key = (x.dtype.itemsize, data)
+        if key not in self._vectors:
+            self.StartVector(x.dtype.itemsize, len(x), self._ALIGNMENT)
+            self.head -= len(data)
+            self.Bytes[self.head : self.head + len(data)] = data
+            self._vectors[key] = self.EndVector()
+        return self._vectors[key]
 
 
 def attach_files(model_bytes, files):

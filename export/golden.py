@@ -5,7 +5,6 @@ import random
 from unicodedata import normalize
 
 from pocketseq.export.verification import step_margins
-from pocketseq.pipeline.special import END, UNKNOWN
 
 #: Enough for a platform's tests; fewer cannot be told from a broken model.
 LEAST = 100
@@ -62,7 +61,7 @@ def golden_lines(translator, files, sources):
     texts = list(dict.fromkeys(texts))
     # What a caller passes on of a text: cutting is the caller's part.
     passed = [text.split("\0")[0][:limit] for text in texts]
-    found = [best for (best,) in translator.translate(passed)]
+    found = [best for (best,) in translator.translate(passed, beam_size=1)]
     lines = []
     for text, best, sure in zip(texts, found, _sure(translator, found), strict=True):
         agreed = sure and all(
@@ -81,26 +80,23 @@ def golden_lines(translator, files, sources):
 
 
 def _sure(translator, translations):
-    """Whether each translation led at every step by the margin."""
-    tokenizer = translator.target_tokenizer
-    token_ids = [
-        [*ids, END]
-        for ids in tokenizer.tokenize([t.text for t in translations]).numpy()
-    ]
-    margins = step_margins(translator, [t.source for t in translations], token_ids)
-    # An output with a copied source character or a cut one does not tokenise back.
-    back = [
-        UNKNOWN not in ids and len(ids) <= translator.max_target_tokens - 1
-        for ids in token_ids
-    ]
-    return [
-        not translation.source or (tokenised and margin.min() >= _MARGIN)
-        for translation, tokenised, margin in zip(
-            translations, back, margins, strict=True
-        )
-    ]
+    """Whether each translation led at every step by the margin, and copied nothing.
+
+    What is copied depends on the attention, which has no margin.
+    """
+    unknown_ids = translator.target_tokenizer.unknown_ids
+    chosen = [t for t in translations if t.token_ids]
+    margins = step_margins(
+        translator, [t.source for t in chosen], [t.token_ids for t in chosen]
+    )
+    sure = {
+        t.source: unknown_ids.isdisjoint(t.token_ids) and margin.min() >= _MARGIN
+        for t, margin in zip(chosen, margins, strict=True)
+    }
+    # No token is chosen for a text without tokens: that is sure.
+    return [sure.get(t.source, True) for t in translations]
 
 
 def _agrees(file, best, tolerance):
-    (found,) = file.translate([best.source])[0]
+    (found,) = file.translate([best.source], beam_size=1)[0]
     return found.text == best.text and abs(found.score - best.score) <= tolerance

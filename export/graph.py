@@ -1,45 +1,104 @@
 """The exported function: code points in, code points out, all of it in one graph."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from pocketseq.export.reading import read
 from pocketseq.export.writing import write
 
+# A short text goes through buffers of a quarter of the length, so that its work does
+# not grow with the longest text that a model takes. Buffers below 16 save nothing.
+_SHORTER = 4
+_LEAST_TOKENS = 16
 
-def translate_function(translator):
+
+class _Size(NamedTuple):
+    """How many tokens the buffers of a search hold, end token included."""
+
+    source: int
+    target: int
+
+
+def search_sizes(translator):
+    """Returns how large the buffers of a search are: for short texts, and for any."""
+    longest = _Size(
+        translator.source_tokenizer.most_tokens, translator.max_target_tokens
+    )
+    shorter = _Size(*(-(-tokens // _SHORTER) for tokens in longest))
+    return (shorter if shorter.source >= _LEAST_TOKENS else longest), longest
+
+
+def translate_function(translator, *, beam_size=None):
     """Returns the function that an app calls, before conversion.
 
     Args:
-        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
+        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`, whose
+            tokenizers say how long the texts may be.
+        beam_size: How many hypotheses to search with and to return; None: the greedy
+            search, and its one translation.
 
     Returns:
         A ``tf.function`` of ``text`` int32 ``(1, N)``, code points padded with zeros,
-        that returns a dict of ``text`` int32 ``(1, M)``, ``score`` float32 ``(1,)`` and
-        ``alignment`` float32 ``(1, M, N)``.
+        that returns a dict of ``text`` int32 ``(K, M)``, ``score`` float32 ``(K,)`` and
+        ``alignment`` float32 ``(K, M, N)``, best first.
     """
-    code_points = translator.source_tokenizer.max_code_points
+    shorter, longest = search_sizes(translator)
 
     def translate(text):
         source = read(text[0], translator.source_tokenizer)
-        found = translator.model.search(
-            source.ids,
-            source.length,
-            max_length=translator.max_target_tokens,
-            length_penalty=translator.config.search.length_penalty,
-        )
-        written, alignment = write(
-            found.token_ids[0, 0],
-            found.length[0, 0],
-            found.attention_weights[0, 0],
-            source,
-            text[0],
-            translator.target_tokenizer,
-        )
-        return {
-            "text": written[None],
-            "score": found.score[0],
-            "alignment": alignment[None],
-        }
 
+        def search(size, length):
+            return translator.model.search(
+                source.ids[:, : size.source],
+                length,
+                beam_size=beam_size or 1,
+                max_length=size.target,
+                length_penalty=translator.config.search.length_penalty,
+            )
+
+        def written(found):
+            return _write(translator, found, source, text[0])
+
+        if shorter == longest:
+            return written(search(longest, source.length))
+        # A search without source tokens takes no step.
+        fits = source.length <= shorter.source
+        found = search(shorter, tf.where(fits, source.length, 0))
+        ended = tf.reduce_max(found.length) < shorter.target
+        # A loop of at most one round, where a condition would do: the converter moves
+        # weights into the body of a loop, where they can be quantized, and leaves them
+        # outside the branches of a condition.
+        _, outputs = tf.while_loop(
+            lambda done, _: tf.logical_not(done),
+            lambda *_: (True, written(search(longest, source.length))),
+            [tf.logical_and(fits[0], ended), written(found)],
+        )
+        return outputs
+
+    code_points = translator.source_tokenizer.max_code_points
     signature = [tf.TensorSpec([1, code_points], tf.int32, name="text")]
     return tf.function(translate, input_signature=signature, autograph=False)
+
+
+def _write(translator, found, source, text):
+    """Returns the outputs of a model, from the hypotheses about its text."""
+    tokens = found.attention_weights.shape[-1]
+    spread = source.spread(tokens)
+    outputs = [
+        write(
+            found.token_ids[0, rank],
+            found.length[0, rank],
+            found.attention_weights[0, rank],
+            spread,
+            text,
+            translator.target_tokenizer,
+        )
+        for rank in range(found.length.shape[1])
+    ]
+    texts, alignments = zip(*outputs, strict=True)
+    return {
+        "text": tf.stack(texts),
+        "score": found.score[0],
+        "alignment": tf.stack(alignments),
+    }

@@ -18,32 +18,46 @@ _FILE_IDENTIFIER = b"TFL3"
 class Translator:
     """Translates with a ``.tflite`` file that an export has written.
 
-    May be called from several threads; the calls then wait for one another.
+    A file with several lengths translates each text by the shortest that holds it. May
+    be called from several threads; the calls then wait for one another.
 
     Args:
         path: The file.
         threads: How many threads the runtime may use.
+        length: Use the signatures of this length for all texts.
 
     Raises:
-        UserError: There is no such file, or it is not an exported model.
+        UserError: There is no such file, it is not an exported model, or it has no
+            such length.
 
     Example:
         >>> translator = Translator("model-int8.tflite")
         >>> translator("phone")
         'F OW N'
+        >>> [(t.text, t.score) for t in translator.translate(["phone"], n_best=2)[0]]
     """
 
-    def __init__(self, path, *, threads=1):
+    #: Whether translations come with an alignment.
+    gives_alignment = True
+
+    def __init__(self, path, *, threads=1, length=None):
         self.manifest = read_manifest(path)
         self.target_kind = self.manifest["target"]["tokenizer"]
         from ai_edge_litert.interpreter import Interpreter
 
         self._lock = threading.Lock()
         self._interpreter = Interpreter(str(path), num_threads=threads)
-        self._run = self._interpreter.get_signature_runner("translate")
-        self.max_code_points = int(self._run.get_input_details()["text"]["shape"][1])
+        self.lengths, self.beam_size = _signatures(self._interpreter)
+        if length is not None:
+            if length not in self.lengths:
+                known = ", ".join(map(str, self.lengths))
+                raise UserError(f"{path}: no length {length}, expected one of {known}")
+            self.lengths = {length: self.lengths[length]}
+        self.max_code_points = max(self.lengths)
+        self._runners = {}
         # The first call prepares the graph: here, so that later ones are all alike.
-        self.run(np.zeros((1, self.max_code_points), np.int32))
+        for one in self.lengths:
+            self.run(np.zeros((1, one), np.int32))
 
     def __call__(self, text):
         """Returns the best translation of one text, a string."""
@@ -54,44 +68,90 @@ class Translator:
 
         Args:
             texts: Strings; longer ones are cut, which is logged.
-            beam_size: Only 1, or None: the file holds the greedy search.
-            n_best: Only 1.
+            beam_size: 1, or the beam that the file was exported with; None: that beam
+                where ``n_best`` needs it or the recipe prefers it, else 1.
+            n_best: How many translations of each text to return.
 
         Returns:
-            A list with one :class:`Translation` in it for each text.
+            A list of ``n_best`` :class:`Translation` for each text, best first.
 
         Raises:
-            UserError: A beam is asked for.
+            UserError: The file holds no search with such a beam.
         """
-        if max(beam_size or 1, n_best) > 1:
-            raise UserError(
-                "this .tflite file holds the greedy search only: expected --beam 1, "
-                "or a run folder as --model"
-            )
+        beam = self._needs_beam(beam_size, n_best)
         return [
-            [self._translate(text)] for text in prepare(texts, self.max_code_points)
+            self._translate(text, beam, n_best)
+            for text in prepare(texts, self.max_code_points)
         ]
 
-    def run(self, code_points):
+    def run(self, code_points, *, beam=False):
         """Calls the model as it is.
 
         Args:
-            code_points: int32 ``(1, N)``, zero-padded.
+            code_points: int32 ``(1, N)``, zero-padded, with N one of ``lengths``.
+            beam: Whether to search with the file's beam.
 
         Returns:
             A dict of ``text``, ``score`` and ``alignment``, copies.
         """
+        name = self.lengths[code_points.shape[1]][beam]
         with self._lock:
-            outputs = self._run(text=code_points)
+            if name not in self._runners:
+                self._runners[name] = self._interpreter.get_signature_runner(name)
+            outputs = self._runners[name](text=code_points)
             return {name: np.array(value) for name, value in outputs.items()}
 
-    def _translate(self, text):
-        row = np.zeros((1, self.max_code_points), np.int32)
+    def _needs_beam(self, beam_size, n_best):
+        """Whether the beam is to be used."""
+        if beam_size is None:
+            preferred = self.manifest["recipe"]["search"]["beam_size"]
+            beam_size = self.beam_size if n_best > 1 else 1
+            if preferred > 1 and preferred == self.beam_size:
+                beam_size = preferred
+        if beam_size == 1 and n_best == 1:
+            return False
+        if beam_size != self.beam_size or n_best > self.beam_size:
+            held = (
+                f"a beam of {self.beam_size}"
+                if self.beam_size
+                else "the greedy search only"
+            )
+            raise UserError(
+                f"this .tflite file holds {held}: expected --beam and --n-best to fit, "
+                f"or a run folder as --model"
+            )
+        return True
+
+    def _translate(self, text, beam, n_best):
+        length = min(one for one in self.lengths if one >= len(text))
+        row = np.zeros((1, length), np.int32)
         row[0, : len(text)] = [ord(character) for character in text]
-        outputs = self.run(row)
-        translated = text_of(outputs["text"][0])
-        alignment = outputs["alignment"][0, : len(translated), : len(text)]
-        return Translation(text, translated, float(outputs["score"][0]), alignment)
+        outputs = self.run(row, beam=beam)
+        translations = []
+        for codes, score, alignment in zip(
+            outputs["text"], outputs["score"], outputs["alignment"], strict=True
+        ):
+            translated = text_of(codes)
+            alignment = alignment[: len(translated), : len(text)]
+            translations.append(Translation(text, translated, float(score), alignment))
+        return translations[:n_best]
+
+
+def _signatures(interpreter):
+    """Returns ``{N: (greedy, beam signature)}``, and the beam size; None without."""
+    names = interpreter.get_signature_list()
+    lengths, beam_size = {}, None
+    for name in names:
+        if name.startswith("translate_beam"):
+            continue
+        runner = interpreter.get_signature_runner(name)
+        length = int(runner.get_input_details()["text"]["shape"][1])
+        beam = name.replace("translate", "translate_beam")
+        lengths[length] = (name, beam if beam in names else None)
+        if beam in names:
+            outputs = interpreter.get_signature_runner(beam).get_output_details()
+            beam_size = int(outputs["text"]["shape"][0])
+    return lengths, beam_size
 
 
 def text_of(code_points):

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.evaluation import errors, evaluate
-from pocketseq.pipeline.special import END, PAD, START
+from pocketseq.pipeline.search import best_candidates
+from pocketseq.pipeline.special import PAD, START
 
 # Where the best two candidates are this close, in log-probability, rounding decides.
 NEAR_TIE = 1e-4
@@ -16,7 +17,13 @@ NEAR_TIE = 1e-4
 SCORE_TOLERANCE = 1e-3
 ALIGNMENT_TOLERANCE = 1e-2
 
+# Hypotheses that do not exist score below it.
+_NO_SCORE = -1e6
+
 _RESAMPLES = 2000
+
+# Texts scored at once: their scores for all tokens of a large vocabulary take memory.
+_ROWS = 32
 
 
 @dataclass
@@ -38,8 +45,8 @@ def compare(translator, expected, actual):
 
     Args:
         translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
-        expected, actual: For each text, the :class:`Translation` of Keras and of the
-            file.
+        expected, actual: For each text, the hypotheses of Keras and of the file, lists
+            of :class:`Translation`, best first.
 
     Returns:
         :class:`Equality`.
@@ -48,29 +55,43 @@ def compare(translator, expected, actual):
     different = [
         (wanted, found, difference)
         for wanted, found in pairs
-        if (difference := _difference(wanted, found))
+        if (difference := _first_difference(wanted, found))
     ]
     near_ties = _near_ties(translator, different)
     return Equality(
         examples=len(expected),
         near_ties=sum(near_ties),
         differences=[
-            f"{wanted.source!r}: {difference}"
+            f"{wanted[0].source!r}: {difference}"
             for (wanted, _, difference), tie in zip(different, near_ties, strict=True)
             if not tie
         ],
     )
 
 
+def _first_difference(wanted, found):
+    """Says in what two lists of hypotheses differ first; empty where they are equal."""
+    pairs = enumerate(zip(wanted, found, strict=True), start=1)
+    for rank, pair in pairs:
+        if difference := _difference(*pair):
+            return f"hypothesis {rank}: {difference}" if len(wanted) > 1 else difference
+    return ""
+
+
 def _difference(wanted, found):
     """Says in what two translations differ; empty where they are equal."""
     # NaN first: it compares unequal to nothing in the wrong direction.
-    if not (np.isfinite(found.score) and np.isfinite(found.alignment).all()):
+    alignment = 0.0 if found.alignment is None else found.alignment
+    if not (np.isfinite(found.score) and np.isfinite(alignment).all()):
         return "the file's score or alignment is not a finite number"
     if wanted.text != found.text:
         return f"Keras says {wanted.text!r}, the file {found.text!r}"
+    if max(wanted.score, found.score) < _NO_SCORE:
+        return ""  # there are fewer hypotheses than asked for
     if not abs(wanted.score - found.score) <= SCORE_TOLERANCE:
         return f"Keras' score is {wanted.score:.5f}, the file's {found.score:.5f}"
+    if found.alignment is None:
+        return ""
     if not np.allclose(wanted.alignment, found.alignment, atol=ALIGNMENT_TOLERANCE):
         worst = np.abs(wanted.alignment - found.alignment).max()
         return f"the alignments differ by up to {worst:.4f}"
@@ -79,30 +100,72 @@ def _difference(wanted, found):
 
 def _near_ties(translator, different):
     """Whether each of some pairs parts at a step where two candidates were level."""
-    steps = [_first_different_step(translator, *pair[:2]) for pair in different]
-    ties = [False] * len(different)
-    rows = [row for row, step in enumerate(steps) if step is not None]
-    if rows:
-        wanted = [different[row][0] for row in rows]
-        token_ids = _token_ids(translator, [one.text for one in wanted])
-        margins = step_margins(translator, [one.source for one in wanted], token_ids)
-        for row, margin in zip(rows, margins, strict=True):
-            ties[row] = bool(margin[steps[row]] < NEAR_TIE)
+    if different and len(different[0][0]) > 1:
+        return [_beam_is_level(translator, *pair[:2]) for pair in different]
+    ties = []
+    for wanted, found, _ in different:
+        step = _first_different_step(translator, wanted[0], found[0])
+        tie = False
+        if step is not None:
+            one = wanted[0]
+            (margins,) = step_margins(translator, [one.source], [one.token_ids])
+            # Text does not tell "ab" from the beginning of "abc": the step before, too.
+            tie = bool(min(margins[max(step - 1, 0) : step + 1]) < NEAR_TIE)
+        ties.append(tie)
     return ties
+
+
+def _beam_is_level(translator, wanted, found):
+    """Whether a beam search came to a step at which two candidates were level."""
+    if not np.isfinite([one.score for one in found]).all():
+        return False
+    margins = beam_margins(translator, wanted[0].source, len(wanted))
+    return min(margins, default=np.inf) < NEAR_TIE
+
+
+def beam_margins(translator, source, beam_size):
+    """Returns how close the closest decision of a beam search was at each step.
+
+    Decided is which candidates stay, and in which order: the margin is the smallest
+    difference in score between neighbours among the best ``beam_size + 1``.
+
+    Args:
+        translator: :class:`ModelTranslator`.
+        source: A text.
+        beam_size: The beam.
+    """
+    margins = []
+
+    def look_on(totals, scores):
+        best = tf.math.top_k(tf.reshape(scores, [-1]), beam_size + 1).values.numpy()
+        gaps = (best[:-1] - best[1:])[best[:-1] > _NO_SCORE]
+        margins.append(float(min(gaps, default=np.inf)))
+        return best_candidates(totals, scores)
+
+    ids = translator.source_tokenizer.tokenize(tf.constant([source]))
+    translator.model.search(
+        ids.to_tensor(PAD),
+        tf.cast(ids.row_lengths(), tf.int32),
+        beam_size=beam_size,
+        max_length=translator.max_target_tokens,
+        length_penalty=translator.config.search.length_penalty,
+        choose=look_on,
+    )
+    return margins
 
 
 def _first_different_step(translator, wanted, found):
     """Returns the token at which two texts part; None where that cannot be said."""
     if wanted.text == found.text or not np.isfinite(found.score):
         return None
-    tokens = _token_ids(translator, [wanted.text, found.text])
-    pairs = zip(*tokens, strict=False)
-    return next((step for step, (a, b) in enumerate(pairs) if a != b), None)
-
-
-def _token_ids(translator, texts):
-    ragged = translator.target_tokenizer.tokenize(tf.constant(texts, tf.string))
-    return [[*ids, END] for ids in ragged.to_list()]
+    tokenizer, written = translator.target_tokenizer, ""
+    for step, token_id in enumerate(wanted.token_ids):
+        if written and not tokenizer.continues[token_id]:
+            written += tokenizer.separator
+        written += tokenizer.piece_texts[token_id]
+        if not found.text.startswith(written):
+            return step
+    return len(wanted.token_ids) - 1
 
 
 def step_margins(translator, sources, token_ids):
@@ -116,23 +179,34 @@ def step_margins(translator, sources, token_ids):
     Returns:
         For each text an array of differences in log-probability, one a token.
     """
+    # What a search never chooses is no candidate.
+    vocabulary_size = len(translator.target_tokenizer)
+    possible = [i for i in range(vocabulary_size) if i not in (PAD, START)]
+    margins = []
+    for first in range(0, len(sources), _ROWS):
+        rows = slice(first, first + _ROWS)
+        logits = _forced(translator, sources[rows], token_ids[rows])
+        best = tf.math.top_k(tf.gather(logits, possible, axis=-1), 2).values
+        margins += [
+            row[: len(ids)]
+            for row, ids in zip(
+                (best[..., 0] - best[..., 1]).numpy(), token_ids[rows], strict=True
+            )
+        ]
+    return margins
+
+
+def _forced(translator, sources, token_ids):
+    """Returns the logits of each step, had the search chosen these tokens."""
     source_ids = translator.source_tokenizer.tokenize(tf.constant(sources))
-    target_ids = tf.ragged.constant(token_ids, tf.int32).to_tensor(PAD)
+    target_ids = tf.ragged.constant(token_ids, tf.int32, ragged_rank=1).to_tensor(PAD)
     start = tf.fill([len(sources), 1], START)
     logits, _ = translator.model(
         source_ids.to_tensor(PAD),
         tf.cast(source_ids.row_lengths(), tf.int32),
         tf.concat([start, target_ids[:, :-1]], axis=1),
     )
-    # What a search never chooses is no candidate.
-    candidates = tf.gather(
-        tf.nn.log_softmax(logits),
-        [i for i in range(logits.shape[-1]) if i not in (PAD, START)],
-        axis=-1,
-    )
-    best = tf.math.top_k(candidates, 2).values
-    margins = (best[..., 0] - best[..., 1]).numpy()
-    return [row[: len(ids)] for row, ids in zip(margins, token_ids, strict=True)]
+    return logits
 
 
 def translate_timed(translator, texts):
@@ -144,7 +218,7 @@ def translate_timed(translator, texts):
     translations, seconds = [], []
     for text in texts:
         started = time.perf_counter()
-        translations.append(translator.translate([text])[0][0])
+        translations.append(translator.translate([text], beam_size=1)[0][0])
         seconds.append(time.perf_counter() - started)
     return translations, 1000 * float(np.median(seconds))
 

@@ -21,13 +21,16 @@ class Translation:
     ``source``: the text that was read: NFC, without what was cut. ``text``: what came
     of it. ``score``: sum of the token log-probabilities, end token included, divided by
     (number of tokens) ** length penalty; 0 for empty text. ``alignment``: float32
-    ``(len(text), len(source))``: which source code points each one came from.
+    ``(len(text), len(source))``: which source code points each one came from; None
+    where the model does not tell. ``token_ids``: the target tokens, with the end token
+    if there is one; None where only their text is known.
     """
 
     source: str
     text: str
     score: float
-    alignment: np.ndarray
+    alignment: np.ndarray | None
+    token_ids: tuple[int, ...] | None = None
 
 
 def prepare(texts, max_code_points):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.special import END, PAD, UNKNOWN
+from pocketseq.pipeline.special import END, PAD
 from pocketseq.pipeline.translation import Translation, prepare
 
 # Rows of a batch. More brings no speed on a CPU and costs memory.
@@ -19,6 +19,9 @@ class ModelTranslator:
         config: :class:`pocketseq.pipeline.configuration.Config`.
     """
 
+    #: Whether translations come with an alignment.
+    gives_alignment = True
+
     def __init__(self, model, source_tokenizer, target_tokenizer, config):
         self.model = model
         self.source_tokenizer = source_tokenizer
@@ -26,6 +29,25 @@ class ModelTranslator:
         self.config = config
         self.target_kind = target_tokenizer.kind
         self._searches = {}
+
+    def resized(self, code_points):
+        """Returns the same translator for source texts of another length.
+
+        The target length changes in proportion.
+
+        Args:
+            code_points: The longest source text.
+        """
+        source, target = self.source_tokenizer, self.target_tokenizer
+        if code_points == source.max_code_points:
+            return self
+        share = code_points / source.max_code_points
+        return ModelTranslator(
+            self.model,
+            source.resized(code_points),
+            target.resized(max(1, round(share * target.max_code_points))),
+            self.config,
+        )
 
     @property
     def max_target_tokens(self):
@@ -82,24 +104,24 @@ class ModelTranslator:
 
     def _finish(self, source, ids, length, score, attention):
         """Makes a :class:`Translation` of one hypothesis."""
-        ids = [int(i) for i in ids[:length] if i != END]
+        token_ids = tuple(map(int, ids[:length]))
+        ids = [i for i in token_ids if i != END]
         rows = _over_code_points(
             attention[: len(ids)], self.source_tokenizer.spans(source), len(source)
         )
         pointed = [source[row.argmax()] if source else "" for row in rows]
         text, alignment = "", np.zeros((0, len(source)), np.float32)
+        tokenizer = self.target_tokenizer
         for token_id, row, character in zip(ids, rows, pointed, strict=True):
-            piece = (
-                character
-                if token_id == UNKNOWN
-                else self.target_tokenizer.pieces[token_id]
-            )
-            piece = self.target_tokenizer.separator * bool(text) + piece
-            if len(text) + len(piece) > self.target_tokenizer.max_code_points:
+            unknown = token_id in tokenizer.unknown_ids
+            piece = character if unknown else tokenizer.piece_texts[token_id]
+            if text and not tokenizer.continues[token_id]:
+                piece = tokenizer.separator + piece
+            if len(text) + len(piece) > tokenizer.max_code_points:
                 break
             text += piece
             alignment = np.concatenate([alignment, np.tile(row, (len(piece), 1))])
-        return Translation(source, text, float(score), alignment)
+        return Translation(source, text, float(score), alignment, token_ids)
 
 
 def _over_code_points(attention, spans, code_points):

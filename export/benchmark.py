@@ -1,0 +1,122 @@
+"""Measures a ``.tflite`` file as an app meets it: one text at a time, no TensorFlow.
+
+Timings mean little by themselves: compare those of one machine and one run.
+"""
+
+import gc
+import io
+import json
+import resource
+import sys
+import time
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from pocketseq.export.runtime import Translator, read_manifest
+from pocketseq.pipeline.corpora import Corpus
+from pocketseq.pipeline.errors import UserError
+
+# Enough for a 95th percentile.
+_TEXTS = 1000
+
+_CONTINUATION = "##"
+
+
+def benchmark_texts(path):
+    """Returns texts for a model: of its dev set, its test set or its training set.
+
+    Where none of them can be read here, those of ``golden.jsonl`` beside the file.
+
+    Raises:
+        UserError: There are none, either.
+    """
+    data = read_manifest(path)["recipe"]["data"]
+    for source in (data["dev"], data["test"], data["train"]):
+        try:
+            pairs = list(islice(Corpus(source, skip_bad_lines=True), _TEXTS))
+        except UserError:
+            continue
+        return list(dict.fromkeys(pair.source for pair in pairs))
+    golden = Path(path).with_name("golden.jsonl")
+    if not golden.is_file():
+        raise UserError(
+            f"{path}: neither its data ({data['dev'] or data['train']}) can be read "
+            f"here nor {golden}, expected one of them for texts to measure with"
+        )
+    lines = golden.read_text(encoding="utf-8").splitlines()
+    return [text for line in lines if (text := json.loads(line)["text"])]
+
+
+def measure(path, texts):
+    """Measures how a file translates some texts, one by one, on one thread.
+
+    Args:
+        path: A ``.tflite`` file that an export has written.
+        texts: What to translate.
+
+    Returns:
+        A dict: ``file``, ``bytes``, ``load_milliseconds`` (from the path to the first
+        answer), ``texts``, ``p50_milliseconds``, ``p95_milliseconds`` and
+        ``mean_milliseconds`` a text, ``milliseconds_per_token`` (output tokens, end
+        token included), ``model_megabytes`` (how much the peak of the process' memory
+        grew), ``peak_megabytes`` (of the whole process).
+    """
+    gc.collect()
+    before = _peak_megabytes()
+    started = time.perf_counter()
+    translator = Translator(path)
+    loaded = time.perf_counter() - started
+    seconds, tokens = [], 0
+    count = _token_counter(path, translator.target_kind)
+    for text in texts:
+        started = time.perf_counter()
+        (best,) = translator.translate([text])[0]
+        seconds.append(time.perf_counter() - started)
+        tokens += count(best.text) + 1
+    peak = _peak_megabytes()
+    p50, p95 = 1000 * np.percentile(seconds, [50, 95])
+    return {
+        "file": str(path),
+        "bytes": Path(path).stat().st_size,
+        "load_milliseconds": round(1000 * loaded, 1),
+        "texts": len(texts),
+        "p50_milliseconds": round(float(p50), 4),
+        "p95_milliseconds": round(float(p95), 4),
+        "mean_milliseconds": round(1000 * float(np.mean(seconds)), 4),
+        "milliseconds_per_token": round(1000 * sum(seconds) / tokens, 4),
+        "model_megabytes": round(peak - before, 1),
+        "peak_megabytes": round(peak, 1),
+    }
+
+
+def _peak_megabytes():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _token_counter(path, kind):
+    """Returns a function that counts the tokens of an output text."""
+    if kind == "character":
+        return len
+    if kind == "word":
+        return lambda text: len(text.split())
+    with zipfile.ZipFile(io.BytesIO(Path(path).read_bytes())) as archive:
+        lines = archive.read("target_vocabulary.txt").decode().split("\n")[:-1]
+    pieces = {json.loads(f'"{line}"') for line in lines}
+    return lambda text: sum(_count_pieces(word, pieces) for word in text.split())
+
+
+def _count_pieces(word, pieces):
+    """Counts the pieces of a word by longest match; a character is one at least."""
+    count, mark = 0, ""
+    while word:
+        longest = max(
+            (end for end in range(1, len(word) + 1) if mark + word[:end] in pieces),
+            default=1,
+        )
+        word, mark = word[longest:], _CONTINUATION
+        count += 1
+    return count

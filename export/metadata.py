@@ -1,0 +1,222 @@
+"""TFLite metadata: what a model says about itself to tools that know the convention.
+
+The convention is a FlatBuffer of its own, published as ``metadata_schema.fbs`` (version
+1.5.0), in a buffer of the model. Its tables stand here as named tuples: the fields have
+the schema's names and the order of its slots.
+"""
+
+from typing import NamedTuple
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from pocketseq.export.flatbuffer import attach_files, packed
+
+_ENTRY = b"TFLITE_METADATA"
+_IDENTIFIER = b"M001"
+
+# Of the schema's enumerations: AssociatedFileType, ContentProperties.
+_UNKNOWN, _DESCRIPTIONS, _VOCABULARY = 0, 1, 5
+_FEATURE_PROPERTIES = 1
+
+# The schema version that brought the newest thing we use: a file type for vocabularies.
+_MIN_PARSER_VERSION = "1.0.1"
+
+_FILES = {
+    "manifest.json": ("What the model is and how to call it, as JSON.", _DESCRIPTIONS),
+    "source_vocabulary.txt": (
+        "The pieces of the source, one a line in the order of ids, escaped as in JSON.",
+        _VOCABULARY,
+    ),
+    "target_vocabulary.txt": (
+        "The pieces of the target, one a line in the order of ids, escaped as in JSON.",
+        _VOCABULARY,
+    ),
+}
+
+_INPUTS = {
+    "text": "The code points of a text in Unicode NFC, zero-padded at the right; a "
+    "longer text is cut.",
+}
+
+_OUTPUTS = {
+    "text": "The code points of each translation, zero-padded at the right.",
+    "score": "The sum of the token log-probabilities, end token included, divided by "
+    "(number of tokens)^length_penalty; 0 for an empty text.",
+    "alignment": "Row i of a translation: which input code points its code point i "
+    "came from. Rows sum to 1, rows of padding to 0.",
+}
+
+
+class _AssociatedFile(NamedTuple):
+    name: str
+    description: str
+    type: int
+
+
+class _Content(NamedTuple):
+    content_properties_type: int = _FEATURE_PROPERTIES
+    content_properties: tuple = ()  # FeatureProperties has no fields.
+
+
+class _TensorMetadata(NamedTuple):
+    name: str
+    description: str
+    dimension_names: None = None
+    content: _Content = _Content()
+
+
+class _SubGraphMetadata(NamedTuple):
+    name: str | None = None
+    description: str | None = None
+    input_tensor_metadata: list[_TensorMetadata] | None = None
+    output_tensor_metadata: list[_TensorMetadata] | None = None
+
+
+class _ModelMetadata(NamedTuple):
+    name: str
+    description: str
+    version: str
+    subgraph_metadata: list[_SubGraphMetadata]
+    author: str
+    license: str
+    associated_files: list[_AssociatedFile]
+    min_parser_version: str
+
+
+def attach_metadata(model_bytes, manifest, files, *, version="1"):
+    """Puts metadata into a model, and the files that it tells of behind the model.
+
+    Metadata and files that the model has already are replaced.
+
+    Args:
+        model_bytes: A ``.tflite`` model, its outputs in the order of the manifest.
+        manifest: What ``manifest.json`` holds.
+        files: ``{name: text}``, names as an export gives them.
+        version: The version of the model, as its maker counts.
+
+    Raises:
+        ValueError: The signatures of the model are not those of the manifest.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
+    subgraphs = _subgraphs(model, manifest["signatures"])
+    metadata = metadata_bytes(manifest, files, subgraphs, version=version)
+    _metadata_buffer(model).data = np.frombuffer(metadata, np.uint8)
+    return attach_files(packed(model), files)
+
+
+def metadata_bytes(manifest, files, subgraphs, *, version="1"):
+    """Returns the metadata as a FlatBuffer, ``ModelMetadata`` of the schema.
+
+    Args:
+        manifest: What ``manifest.json`` holds.
+        files: The names of the associated files.
+        subgraphs: For the subgraphs of the model, as far as they belong to signatures,
+            the name of the signature; None for another one between them.
+        version: The version of the model, as its maker counts.
+    """
+    metadata = _ModelMetadata(
+        name=manifest["name"],
+        description=f"{manifest['task']}: text to text, as Unicode code points.",
+        version=version,
+        subgraph_metadata=[_subgraph(manifest, name) for name in subgraphs],
+        author="",
+        license=manifest["recipe"]["data"]["license"],
+        associated_files=[_file(name) for name in files],
+        min_parser_version=_MIN_PARSER_VERSION,
+    )
+    builder = flatbuffers.Builder()
+    builder.Finish(_write(builder, metadata), _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _subgraphs(model, expected):
+    """Returns the signature of each subgraph, up to the last subgraph that has one.
+
+    A tensor's metadata is found by position only, so the positions are checked.
+    """
+    found, subgraphs = {}, {}
+    for signature in model.signatureDefs:
+        name = signature.signatureKey.decode()
+        subgraph = model.subgraphs[signature.subgraphIndex]
+        subgraphs[signature.subgraphIndex] = name
+        found[name] = {
+            "inputs": _names(signature.inputs, subgraph.inputs),
+            "outputs": _names(signature.outputs, subgraph.outputs),
+        }
+    wanted = {
+        name: {side: [t["name"] for t in tensors] for side, tensors in sides.items()}
+        for name, sides in expected.items()
+    }
+    if found != wanted:
+        raise ValueError(
+            f"the model's signatures are {found}, expected {wanted} as in the manifest"
+        )
+    return [subgraphs.get(index) for index in range(max(subgraphs) + 1)]
+
+
+def _names(tensors, indices):
+    """Returns a signature's tensor names in the order of the subgraph's tensors."""
+    names = {tensor.tensorIndex: tensor.name.decode() for tensor in tensors}
+    return [names[index] for index in indices]
+
+
+def _metadata_buffer(model):
+    """Returns the model's buffer for metadata, which is made where there is none."""
+    model.metadata = model.metadata or []
+    entry = next((e for e in model.metadata if e.name == _ENTRY), None)
+    if entry is None:
+        entry = schema.MetadataT(_ENTRY)
+        model.metadata.append(entry)
+    # Buffer 0 is the empty one, which tensors without data share.
+    if entry.buffer == 0:
+        entry.buffer = len(model.buffers)
+        model.buffers.append(schema.BufferT())
+    return model.buffers[entry.buffer]
+
+
+def _file(name):
+    return _AssociatedFile(name, *_FILES.get(name, ("", _UNKNOWN)))
+
+
+def _subgraph(manifest, name):
+    if name is None:
+        return _SubGraphMetadata()
+    signature = manifest["signatures"][name]
+    translations = signature["outputs"][0]["shape"][0]
+    found = f"its {translations} best translations, best first"
+    return _SubGraphMetadata(
+        name,
+        f"Reads a text of up to {signature['inputs'][0]['shape'][-1]} code points and "
+        f"returns {found if translations > 1 else 'its translation'}.",
+        [_TensorMetadata(t["name"], _INPUTS[t["name"]]) for t in signature["inputs"]],
+        [_TensorMetadata(t["name"], _OUTPUTS[t["name"]]) for t in signature["outputs"]],
+    )
+
+
+def _write(builder, value):
+    """Writes a text, a list of tables or a table, and returns where it is.
+
+    What a table points to is written before the table; numbers stand in it.
+    """
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, list):
+        offsets = [_write(builder, table) for table in value]
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+    fields = [
+        field if field is None or isinstance(field, int) else _write(builder, field)
+        for field in value
+    ]
+    builder.StartObject(len(fields))
+    for slot, (field, written) in enumerate(zip(value, fields, strict=True)):
+        if isinstance(field, int):
+            builder.PrependUint8Slot(slot, written, 0)
+        elif field is not None:
+            builder.PrependUOffsetTRelativeSlot(slot, written, 0)
+    return builder.EndObject()

@@ -1,0 +1,186 @@
+"""The SavedModel for servers: strings in, strings out, in batches."""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from pocketseq.export.reading import read
+from pocketseq.export.writing import write
+from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.special import PAD
+from pocketseq.pipeline.translation import Translation, prepare
+
+# Where a SavedModel keeps files that its loader does not read.
+_MANIFEST = "assets.extra/manifest.json"
+
+# Texts translated at once.
+_ROWS = 256
+
+
+def save_saved_model(translator, folder, *, beam_size=None, manifest):
+    """Writes a SavedModel with the signatures of the contract.
+
+    It needs tensorflow-text to be imported where it is loaded, and nothing of ours.
+
+    Args:
+        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
+        folder: Where to write.
+        beam_size: With one, there is a signature ``translate_beam``, too.
+        manifest: What describes the model, kept beside it as JSON.
+    """
+    module = tf.Module()
+    module.model = translator.model
+    module.resources = translator.source_tokenizer.resources()
+    signatures = {"serving_default": _serve(translator, None)}
+    if beam_size:
+        signatures["translate_beam"] = _serve(translator, beam_size)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    path = folder / _MANIFEST
+    path.parent.mkdir()
+    path.write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+
+
+def _serve(translator, beam_size):
+    """Returns the function from texts ``(batch,)`` to texts and scores.
+
+    Both ``(batch,)``, or ``(batch, K)`` with a beam.
+    """
+    source_tokenizer = translator.source_tokenizer
+
+    def serve(text):
+        code_points = _code_points(text, source_tokenizer.max_code_points)
+        ids = source_tokenizer.tokenize(tf.strings.unicode_encode(code_points, "UTF-8"))
+        lengths = tf.cast(ids.row_lengths(), tf.int32)
+        # At least one column, for a batch of empty texts.
+        width = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
+        shape = tf.stack([tf.size(lengths), width])
+        found = translator.model.search(
+            ids.to_tensor(PAD, shape=shape),
+            lengths,
+            beam_size=beam_size or 1,
+            max_length=translator.max_target_tokens,
+            length_penalty=translator.config.search.length_penalty,
+        )
+        rows = code_points.to_tensor(0, shape=[None, source_tokenizer.max_code_points])
+        texts = _written(translator, rows, found)
+        if beam_size:
+            return {"text": texts, "score": found.score}
+        return {"text": texts[:, 0], "score": found.score[:, 0]}
+
+    signature = [tf.TensorSpec([None], tf.string, name="text")]
+    return tf.function(serve, input_signature=signature, autograph=False)
+
+
+def _code_points(texts, most):
+    """Returns texts as ragged code points in NFC, up to U+0000, cut at a length.
+
+    What is not UTF-8 is U+FFFD.
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    texts = tf.strings.regex_replace(texts, r"(?s)\x00.*", "")
+    texts = tf_text.normalize_utf8(texts, "NFC")
+    return tf.strings.unicode_decode(texts, "UTF-8")[:, :most]
+
+
+def _written(translator, code_points, found):
+    """Returns the texts of the hypotheses, ``(batch, K)``, as the TFLite graph does."""
+
+    def write_one(inputs):
+        text, token_ids, lengths, attention = inputs
+        source = read(text, translator.source_tokenizer)
+        spread = source.spread(translator.source_tokenizer.most_tokens)
+        hypotheses = zip(
+            tf.unstack(token_ids), tf.unstack(lengths), tf.unstack(attention),
+            strict=True,
+        )  # fmt: skip
+        written = [
+            write(*hypothesis, spread, text, translator.target_tokenizer)[0]
+            for hypothesis in hypotheses
+        ]
+        return tf.stack(written)
+
+    attention = found.attention_weights
+    most = translator.source_tokenizer.most_tokens
+    missing = most - tf.shape(attention)[-1]
+    attention = tf.pad(attention, [[0, 0], [0, 0], [0, 0], [0, missing]])
+    attention = tf.ensure_shape(attention, [*attention.shape[:-1], most])
+    rows = tf.map_fn(
+        write_one,
+        (code_points, found.token_ids, found.length, attention),
+        fn_output_signature=tf.TensorSpec(
+            [found.length.shape[1], translator.target_tokenizer.max_code_points],
+            tf.int32,
+        ),
+    )
+    flat = tf.reshape(rows, [-1, rows.shape[-1]])
+    padded = tf.strings.unicode_encode(flat, "UTF-8")
+    texts = tf.strings.regex_replace(padded, r"\x00+$", "")
+    return tf.reshape(texts, tf.shape(found.length))
+
+
+class SavedModelTranslator:
+    """Translates with a SavedModel that an export has written.
+
+    Args:
+        folder: The SavedModel.
+
+    Raises:
+        UserError: No export has written it.
+    """
+
+    #: Whether translations come with an alignment.
+    gives_alignment = False
+
+    def __init__(self, folder):
+        path = folder / _MANIFEST
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: no {_MANIFEST} in it, expected a SavedModel that an export "
+                f"has written"
+            )
+        self.manifest = json.loads(path.read_text(encoding="utf-8"))
+        self.target_kind = self.manifest["target"]["tokenizer"]
+        self._loaded = tf.saved_model.load(str(folder))
+
+    def translate(self, texts, *, beam_size=None, n_best=1):
+        """Translates some texts; see :class:`ModelTranslator`, without alignments.
+
+        Raises:
+            UserError: The SavedModel holds no search with such a beam.
+        """
+        signature = self._signature(beam_size, n_best)
+        texts = prepare(texts, self.manifest["source"]["max_code_points"])
+        results = []
+        for start in range(0, len(texts), _ROWS):
+            block = texts[start : start + _ROWS]
+            found = signature(text=tf.constant(block, tf.string))
+            shape = [len(block), -1]
+            for source, *parts in zip(
+                block,
+                np.reshape(found["text"].numpy(), shape),
+                np.reshape(found["score"].numpy(), shape),
+                strict=True,
+            ):
+                best = list(zip(*parts, strict=True))[:n_best]
+                results.append(
+                    [Translation(source, t.decode(), float(s), None) for t, s in best]
+                )
+        return results
+
+    def _signature(self, beam_size, n_best):
+        signatures = self._loaded.signatures
+        if max(beam_size or 1, n_best) == 1:
+            return signatures["serving_default"]
+        held = self.manifest.get("beam_size")
+        if held is None or (beam_size or held) != held or n_best > held:
+            raise UserError(
+                f"this SavedModel holds {_held(held)}: expected --beam and --n-best "
+                f"to fit, or a run folder as --model"
+            )
+        return signatures["translate_beam"]
+
+
+def _held(beam_size):
+    return f"a beam of {beam_size}" if beam_size else "the greedy search only"
