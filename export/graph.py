@@ -2,15 +2,18 @@
 
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from pocketseq.export.reading import read
 from pocketseq.export.writing import write
 
-# A short text goes through buffers of a quarter of the length, so that its work does
-# not grow with the longest text that a model takes. Buffers below 16 save nothing.
-_SHORTER = 4
+# A short text goes through smaller buffers, so that its work does not grow with the
+# longest text that a model takes: an eighth of the length, but at least 16 tokens, where
+# that is a quarter at most.
+_SHORTER = 8
 _LEAST_TOKENS = 16
+_WORTH_IT = 4
 
 
 class _Size(NamedTuple):
@@ -25,8 +28,10 @@ def search_sizes(translator):
     longest = _Size(
         translator.source_tokenizer.most_tokens, translator.max_target_tokens
     )
-    shorter = _Size(*(-(-tokens // _SHORTER) for tokens in longest))
-    return (shorter if shorter.source >= _LEAST_TOKENS else longest), longest
+    tokens = max(-(-longest.source // _SHORTER), _LEAST_TOKENS)
+    if _WORTH_IT * tokens > longest.source:
+        return longest, longest
+    return _Size(tokens, -(-longest.target * tokens // longest.source)), longest
 
 
 def translate_function(translator, *, beam_size=None):
@@ -44,18 +49,22 @@ def translate_function(translator, *, beam_size=None):
         ``alignment`` float32 ``(K, M, N)``, best first.
     """
     shorter, longest = search_sizes(translator)
+    weights = [(weight, weight.numpy()) for weight in translator.model.weights]
 
     def translate(text):
         source = read(text[0], translator.source_tokenizer)
 
         def search(size, length):
-            return translator.model.search(
-                source.ids[:, : size.source],
-                length,
-                beam_size=beam_size or 1,
-                max_length=size.target,
-                length_penalty=translator.config.search.length_penalty,
-            )
+            # Constants of the branch that uses them: the converter would pass weights
+            # from outside into it, where they could not be quantized.
+            with keras.StatelessScope(state_mapping=weights):
+                return translator.model.search(
+                    source.ids[:, : size.source],
+                    length,
+                    beam_size=beam_size or 1,
+                    max_length=size.target,
+                    length_penalty=translator.config.search.length_penalty,
+                )
 
         def written(found):
             return _write(translator, found, source, text[0])
@@ -66,15 +75,11 @@ def translate_function(translator, *, beam_size=None):
         fits = source.length <= shorter.source
         found = search(shorter, tf.where(fits, source.length, 0))
         ended = tf.reduce_max(found.length) < shorter.target
-        # A loop of at most one round, where a condition would do: the converter moves
-        # weights into the body of a loop, where they can be quantized, and leaves them
-        # outside the branches of a condition.
-        _, outputs = tf.while_loop(
-            lambda done, _: tf.logical_not(done),
-            lambda *_: (True, written(search(longest, source.length))),
-            [tf.logical_and(fits[0], ended), written(found)],
+        return tf.cond(
+            tf.logical_and(fits[0], ended),
+            lambda: written(found),
+            lambda: written(search(longest, source.length)),
         )
-        return outputs
 
     code_points = translator.source_tokenizer.max_code_points
     signature = [tf.TensorSpec([1, code_points], tf.int32, name="text")]

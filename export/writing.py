@@ -45,22 +45,34 @@ def write(token_ids, length, attention, spread, text, tokenizer):
         :max_code_points
     ]
     token = tf.maximum(tf.cumsum(marks) - 1, 0)  # (M,)
-    token_id = tf.gather(token_ids, token)
-    offset = tf.range(max_code_points) - tf.gather(starts + separator, token)
-    index = look_up(pieces.starts, token_id) + tf.maximum(offset, 0)
+    # What can be said of tokens is said before they are spread over code points, of
+    # which there are many more.
+    begins = starts + separator
+    from_begin = look_up(pieces.starts, token_ids) - begins
+    copied = tf.where(
+        _is_unknown(token_ids, tokenizer),
+        tf.gather(
+            _showable(text), tf.argmax(rows[:tokens], axis=1, output_type=tf.int32)
+        ),
+        -1,
+    )
+    here = tf.range(max_code_points)
+    index = tf.maximum(here + tf.gather(from_begin, token), 0)
     character = look_up(pieces.characters, tf.minimum(index, pieces.last))
     code_points = tf.gather(pieces.alphabet, character)
-    pointed = tf.gather(
-        _showable(text), tf.argmax(rows[:tokens], axis=1, output_type=tf.int32)
-    )
-    unknown_ids = tf.constant(sorted(tokenizer.unknown_ids), tf.int32)
-    unknown = tf.reduce_any(tf.equal(token_id, unknown_ids[:, None]), axis=0)
-    code_points = tf.where(unknown, tf.gather(pointed, token), code_points)
-    code_points = tf.where(offset < 0, ord(" "), code_points)
-    real = tf.range(max_code_points) < written
+    copied = tf.gather(copied, token)
+    code_points = tf.where(copied >= 0, copied, code_points)
+    code_points = tf.where(here < tf.gather(begins, token), ord(" "), code_points)
+    real = here < written
     # The row after the last token's is zeros.
     alignment = tf.gather(rows, tf.where(real, token, tokens))
     return tf.where(real, code_points, 0), alignment
+
+
+def _is_unknown(token_ids, tokenizer):
+    """Whether each token stands for a character outside the alphabet."""
+    unknown_ids = tf.constant(sorted(tokenizer.unknown_ids), tf.int32)
+    return tf.reduce_any(tf.equal(token_ids, unknown_ids[:, None]), axis=0)
 
 
 def _over_code_points(attention, spread, code_points):

@@ -9,6 +9,9 @@ import tensorflow as tf
 # at batch 256; beyond it tracing takes longer than the speed brings back.
 UNROLL_LIMIT = 16
 
+# Rows that a loop collects before it adds them to a long buffer.
+BLOCK = 16
+
 # Large enough for a sigmoid to be exactly 0 or 1.
 _SATURATED = 1e4
 
@@ -243,35 +246,70 @@ def read_loop(layers, project, mask):
         gates = _join(recurrent) + _join(inputs)
         state = next_state(gates, state.cell)
         hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
-        # Shifting copies a buffer at the speed of memory; writing by selection is
-        # several times slower in TFLite.
-        outputs = [
-            tf.concat([one[None], buffer[:-1]], axis=0)
+        return round_number + 1, added(outputs, [one[None] for one in hidden]), state
+
+    def added(buffers, rows):
+        """Adds rows at the end, or at the front where the text is read in reverse."""
+        return [
+            tf.concat([new, old[: -new.shape[0]]], axis=0)
             if layer.reverse
-            else tf.concat([buffer[1:], one[None]], axis=0)
-            for one, buffer, layer in zip(hidden, outputs, layers, strict=True)
+            else append(old, new)
+            for new, old, layer in zip(rows, buffers, layers, strict=True)
         ]
-        return round_number + 1, outputs, state
+
+    def block_body(round_number, outputs, state):
+        # The first block takes what is left over by whole ones.
+        left_over = (longest - round_number - 1) % BLOCK + 1
+        end = round_number + left_over
+        round_number, block, state = tf.while_loop(
+            lambda round_number, *_: round_number < end,
+            body,
+            [round_number, [empty(BLOCK)] * size, state],
+        )
+        return round_number, added(outputs, block), state
 
     nothing = unknown_zero(longest)
-    buffer = tf.fill([length, batch_size, units], nothing)
+
+    def empty(rows):
+        return tf.fill([rows, batch_size, units], nothing)
+
     zeros = tf.fill([size * batch_size, units], nothing)
+    rows, round_body = length, body
+    if in_blocks(length):
+        rows, round_body = -(-length // BLOCK) * BLOCK, block_body
     _, outputs, state = tf.while_loop(
         lambda round_number, *_: round_number < longest,
-        body,
-        [tf.constant(0), [buffer] * size, LSTMState(zeros, zeros)],
+        round_body,
+        [tf.constant(0), [empty(rows)] * size, LSTMState(zeros, zeros)],
     )
     states = [tf.split(part, size) for part in state]
     results = []
     for layer, buffer, hidden, cell in zip(layers, outputs, *states, strict=True):
         if not layer.reverse:
             buffer = from_end(buffer, longest)
-        one = _swap_axes(buffer)
+        one = _swap_axes(buffer[:length])
         if not alone:
             one = one * tf.cast(mask, one.dtype)[:, :, None]
             hidden = hidden if layer.reverse else _last_output(one, mask)
         results.append((one, LSTMState(hidden, cell)))
     return results
+
+
+def in_blocks(length):
+    """Whether a buffer is so long that rows are better collected in blocks first.
+
+    Adding a row moves the whole buffer, at each step of a loop.
+    """
+    return not isinstance(length, int) or length > 4 * BLOCK
+
+
+def append(queue, rows):
+    """Adds rows at the end of a queue and drops as many at its front.
+
+    Moving a buffer goes at the speed of memory; writing one row of it by selection is
+    several times slower in TFLite.
+    """
+    return tf.concat([queue[rows.shape[0] :], rows], axis=0)
 
 
 def from_end(buffer, count):

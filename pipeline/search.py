@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.layers.lstm import from_end, unknown_zero
+from pocketseq.layers.lstm import BLOCK, append, from_end, in_blocks, unknown_zero
 from pocketseq.pipeline.special import END, PAD, START
 
 # The log-probability of what cannot be. Finite, so that sums and means stay numbers.
@@ -114,13 +114,52 @@ def beam_search(
         state = _reorder(state, chosen.parent)
         return time + 1, _extend(beam, chosen, attention), state
 
-    time, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
+    if not in_blocks(max_length):
+        time, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
+        attention, count = beam.attention, time
+    else:
+        time, beam, attention, count = _in_blocks(unfinished, body, beam, state)
     return Hypotheses(
         token_ids=tf.transpose(from_end(beam.tokens, time), [1, 2, 0]),
         length=beam.length,
         score=_score(beam.log_probability, beam.length, length_penalty),
-        attention_weights=_attention_by_hypothesis(beam, time),
+        attention_weights=_attention_by_hypothesis(
+            beam, time, from_end(attention, count)[:max_length]
+        ),
     )
+
+
+def _in_blocks(unfinished, body, beam, state):
+    """Runs a search that collects its attention in blocks, because it is large.
+
+    Returns:
+        The number of steps, the beam, the attention of all steps, ``(rows, B, K,
+        source_length)`` at the end of a queue, and the number of rows in it.
+    """
+    whole = beam.attention  # zeros
+    beam = beam._replace(attention=whole[:BLOCK])
+    padding = -whole.shape[0] % BLOCK
+    whole = tf.concat([whole, whole[:padding]], axis=0)
+
+    def block_body(time, count, whole, beam, state):
+        start, empty = time, beam.attention * 0.0
+        time, beam, state = tf.while_loop(
+            lambda time, beam, state: tf.logical_and(
+                unfinished(time, beam, state), time < start + BLOCK
+            ),
+            body,
+            [time, beam, state],
+        )
+        block = from_end(beam.attention, time - start)
+        beam = beam._replace(attention=empty)
+        return time, count + BLOCK, append(whole, block), beam, state
+
+    time, count, whole, beam, _ = tf.while_loop(
+        lambda time, count, whole, beam, state: unfinished(time, beam, state),
+        block_body,
+        [tf.constant(0), tf.constant(0), whole, beam, state],
+    )
+    return time, beam, whole, count
 
 
 def _start(active, beam_size, max_length, source_length):
@@ -227,8 +266,8 @@ def _extend(beam, chosen, attention):
             log_probability=chosen.log_probability,
             length=beam.length + 1,
             finished=tf.equal(chosen.token, END),
-            tokens=_append(beam.tokens, chosen.token),
-            attention=_append(beam.attention, tf.reshape(attention, shape)),
+            tokens=append(beam.tokens, chosen.token[None]),
+            attention=append(beam.attention, tf.reshape(attention, shape)[None]),
         )
     # Where there are fewer hypotheses than slots, the other slots stay empty.
     absent = chosen.log_probability <= IMPOSSIBLE / 2
@@ -240,19 +279,10 @@ def _extend(beam, chosen, attention):
         log_probability=chosen.log_probability,
         length=tf.where(absent, 0, length),
         finished=tf.logical_or(was_finished, tf.equal(token, END)),
-        tokens=_append(_follow(beam.tokens, chosen.parent), token),
-        slots=_append(_follow(beam.slots, chosen.parent), chosen.parent),
-        attention=_append(beam.attention, tf.reshape(attention, shape)),
+        tokens=append(_follow(beam.tokens, chosen.parent), token[None]),
+        slots=append(_follow(beam.slots, chosen.parent), chosen.parent[None]),
+        attention=append(beam.attention, tf.reshape(attention, shape)[None]),
     )
-
-
-def _append(queue, row):
-    """Adds a row at the end of a queue and drops the first one.
-
-    Moving a buffer goes at the speed of memory; writing one row of it by selection is
-    several times slower in TFLite.
-    """
-    return tf.concat([queue[1:], row[None]], axis=0)
 
 
 def _follow(values, parent):
@@ -264,12 +294,11 @@ def _follow(values, parent):
     return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
 
 
-def _attention_by_hypothesis(beam, time):
+def _attention_by_hypothesis(beam, time, attention):
     """Gathers each hypothesis' attention from the slots it passed through.
 
     Rows after the last token are 0.
     """
-    attention = from_end(beam.attention, time)
     if beam.tokens.shape[2] > 1:
         slots = from_end(beam.slots, time)
         attention = tf.gather(attention, slots, axis=2, batch_dims=2)

@@ -180,6 +180,16 @@ def test_a_loop_over_one_text_equals_the_equation(reverse, length):
     assert_results(results, numpy_lstm(layer, inputs, [length]))
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+@pytest.mark.parametrize("lengths", [[70, 33, 1, 0], [64], [65], [16], [0]], ids=str)
+@BOTH_DIRECTIONS
+def test_a_loop_over_a_long_text_collects_blocks_to_the_same(reverse, lengths, wrap):
+    layer, inputs = built(reverse), random_array(len(lengths), 70, 4)
+    mask = np.arange(70) < np.array(lengths)[:, None]
+    results = wrap(partial(loop, layer))(tf.constant(inputs), tf.constant(mask))
+    assert_results(results, numpy_lstm(layer, inputs, lengths))
+
+
 @BOTH_DIRECTIONS
 def test_more_padding_changes_nothing(reverse):
     layer, inputs = built(reverse), random_array(2, 7, 4)

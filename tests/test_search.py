@@ -274,6 +274,28 @@ def test_attention_rows_follow_their_hypothesis(beam_size):
             np.testing.assert_array_equal(weights, expected)
 
 
+@pytest.mark.parametrize("end", [0.0, -2.0, -50.0])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_long_search_collects_its_attention_in_blocks(beam_size, end):
+    tables = random_tables(batch_size=3, length=70)
+    tables[..., END] += end
+    run = tf.function(lambda: search(tables, beam_size=beam_size, max_length=70))
+    hypotheses = run()
+    for text, table in enumerate(tables):
+        found = outputs(hypotheses, text)
+        assert_same_outputs(found, reference_beam(table, beam_size, 1.0, 70))
+        for slot, (tokens, _) in enumerate(found):
+            times = hypotheses.attention_weights[text, slot, :, 1].numpy()
+            expected = np.zeros(70)
+            expected[: len(tokens)] = np.arange(len(tokens))
+            np.testing.assert_array_equal(times, expected)
+        alone = search(tables[text : text + 1], beam_size=beam_size, max_length=70)
+        np.testing.assert_array_equal(
+            alone.attention_weights[0, ..., 1],
+            hypotheses.attention_weights[text, ..., 1],
+        )
+
+
 def test_hypotheses_that_do_not_exist_score_below_minus_a_million():
     tables = random_tables()
     found = outputs(search(tables, beam_size=6, max_length=1))
