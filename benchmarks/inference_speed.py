@@ -45,6 +45,7 @@ _ROUNDS = 5
 def main(run, quantize, count):
     """Measure the model of RUN on texts of its dev set."""
     logging.disable(logging.WARNING)
+    tf.get_logger().setLevel("ERROR")
     opened = open_run(run)
     keras = opened.load()
     _, dev = training_corpora(keras.config)

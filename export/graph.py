@@ -9,8 +9,8 @@ from pocketseq.export.reading import read
 from pocketseq.export.writing import write
 
 # A short text goes through smaller buffers, so that its work does not grow with the
-# longest text that a model takes: an eighth of the length, but at least 16 tokens, where
-# that is a quarter at most.
+# longest text that a model takes: an eighth of the length, but at least 16 tokens,
+# where that is a quarter at most.
 _SHORTER = 8
 _LEAST_TOKENS = 16
 _WORTH_IT = 4
