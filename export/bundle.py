@@ -426,12 +426,22 @@ def _readme(manifest):
         f"| `{model['file']}` | {model['bytes']:,} | {RECIPES[name].description} |"
         for name, model in manifest["models"].items()
     )
+    signatures = "\n".join(
+        f"| `{name}` | "
+        + " | ".join(
+            str(tensor["shape"]) for tensor in (*sides["inputs"], *sides["outputs"])
+        )
+        + " |"
+        for name, sides in manifest["signatures"].items()
+    )
     template = Path(__file__).with_name("bundle_readme.md").read_text(encoding="utf-8")
     return Template(template).substitute(
         name=manifest["name"],
         task=manifest["task"],
         models=models,
+        signatures=signatures,
         n=manifest["source"]["max_code_points"],
         m=manifest["target"]["max_code_points"],
+        length_penalty=f"{manifest['recipe']['search']['length_penalty']:g}",
         file=next(iter(manifest["models"].values()))["file"],
     )
