@@ -5,6 +5,8 @@ import io
 import logging
 from dataclasses import dataclass
 
+from pocketseq.layers.decoder import OUTPUT_PRODUCT
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -14,7 +16,7 @@ class Recipe:
     chooses the scales. ``score_tolerance``: how far scores may be from Keras' in golden
     lines. ``description``: a sentence for the bundle's README. Where there are fewer
     than 32 bits, the rows that tokens look up are int8 with one scale each, dequantized
-    after the gather.
+    after the gather; where the output shares them, it is int8 as well.
     """
 
     bits: int
@@ -89,6 +91,10 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
         options["granularity"] = (
             granularity.TENSORWISE if compatible else granularity.CHANNELWISE
         )
+        manager.add_dynamic_config(**options)
+        # The same rows as a tied embedding's, which are int8: int4 would store both.
+        options |= {"regex": OUTPUT_PRODUCT, "num_bits": 8}
+        options["algorithm_key"] = AlgorithmName.MIN_MAX_UNIFORM_QUANT
         manager.add_dynamic_config(**options)
     with _silence():
         result = quantizer.Quantizer(

@@ -10,6 +10,9 @@ from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, LSTMState, scan
 
+#: By this name an export finds the product that scores the tokens.
+OUTPUT_PRODUCT = "output_product"
+
 # Dropout places of the decoder; the encoder's are below.
 _DROPOUT_PLACE = 1000
 
@@ -284,7 +287,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
     def _logits(self, readout):
         kernel = self._output_kernel()
         rows = tf.reshape(readout, [-1, kernel.shape[1]])
-        logits = tf.matmul(rows, tf.transpose(kernel)) + self.output_bias
+        logits = tf.matmul(rows, tf.transpose(kernel), name=OUTPUT_PRODUCT)
+        logits += self.output_bias
         shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
         return tf.reshape(logits, shape)
 
