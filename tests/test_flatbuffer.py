@@ -11,9 +11,9 @@ from ai_edge_litert.interpreter import Interpreter
 from pocketseq.export.flatbuffer import (
     ALLOWED_OPERATORS,
     attach_files,
+    finished,
     forbidden_operators,
     operators,
-    order_outputs,
     vocabulary_text,
 )
 from pocketseq.export.tflite import convert
@@ -47,7 +47,7 @@ def model_with_a_flex_operator():
 
 
 def test_outputs_come_in_the_promised_order_by_position_and_by_name():
-    model = order_outputs(small_model(), ["text", "score", "alignment"])
+    model = finished(small_model(), ["text", "score", "alignment"])
     interpreter = Interpreter(model_content=model)
     interpreter.allocate_tensors()
     shapes = [list(output["shape"]) for output in interpreter.get_output_details()]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pocketseq.export.bundle import export_bundle
+from pocketseq.export.bundle import Options, export_bundle
 from pocketseq.export.runtime import Translator
 from pocketseq.pipeline.errors import UserError
 
@@ -15,7 +15,7 @@ from pocketseq.pipeline.errors import UserError
 @pytest.fixture(scope="module")
 def path(trained_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runtime") / "out"
-    report = export_bundle(trained_run, recipes=("int8",), output=folder, max_loss=5)
+    report = export_bundle(trained_run, Options(max_loss=5), output=folder)
     assert report.passed, report.failures
     return folder / "model-int8.tflite"
 

@@ -16,11 +16,12 @@ def translator(trained_run):
 
 @pytest.fixture(scope="module")
 def translations(translator):
-    return [best for (best,) in translator.translate(["abc", "fed", "be"])]
+    return translator.translate(["abc", "fed", "be"])
 
 
 def differences(translator, translations, **changes):
-    changed = [replace(translations[0], **changes), *translations[1:]]
+    (first,), *others = translations
+    changed = [[replace(first, **changes)], *others]
     return compare(translator, translations, changed).differences
 
 
@@ -34,12 +35,12 @@ def test_another_text_is_a_difference(translator, translations):
 
 
 def test_another_score_is_a_difference(translator, translations):
-    score = translations[0].score - 0.01
+    score = translations[0][0].score - 0.01
     assert "score" in differences(translator, translations, score=score)[0]
 
 
 def test_another_alignment_is_a_difference(translator, translations):
-    alignment = np.roll(translations[0].alignment, 1, axis=1)
+    alignment = np.roll(translations[0][0].alignment, 1, axis=1)
     found = differences(translator, translations, alignment=alignment)
     assert "alignments differ" in found[0]
 
@@ -50,7 +51,7 @@ def test_what_is_no_number_is_a_difference_even_where_the_text_agrees(
 ):
     found = differences(translator, translations, score=value)
     assert "not a finite number" in found[0]
-    alignment = np.full_like(translations[0].alignment, value)
+    alignment = np.full_like(translations[0][0].alignment, value)
     found = differences(translator, translations, alignment=alignment)
     assert "not a finite number" in found[0]
 
@@ -59,7 +60,8 @@ def test_a_first_difference_at_a_near_tie_is_counted_and_let_through(
     translator, translations, monkeypatch
 ):
     monkeypatch.setattr("pocketseq.export.verification.NEAR_TIE", 1e9)
-    changed = [replace(translations[0], text="A0"), *translations[1:]]
+    (first,), *others = translations
+    changed = [[replace(first, text="A0")], *others]
     result = compare(translator, translations, changed)
     assert (result.near_ties, result.differences) == (1, [])
 
