@@ -5,7 +5,7 @@ import io
 import logging
 from dataclasses import dataclass
 
-from pocketseq.layers.decoder import OUTPUT_PRODUCT
+from pocketseq.layers.decoder import OUTPUT_PRODUCT, READOUT
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Recipe:
     chooses the scales. ``score_tolerance``: how far scores may be from Keras' in golden
     lines. ``description``: a sentence for the bundle's README. Where there are fewer
     than 32 bits, the rows that tokens look up are int8 with one scale each, dequantized
-    after the gather; where the output shares them, it is int8 as well.
+    after the gather, and the products after the attention have 8 bits at least.
     """
 
     bits: int
@@ -51,10 +51,6 @@ RECIPES = {
     ),
 }
 
-#: The recipes whose files runtimes back to 2.14 can load and compute rightly, with one
-#: scale a matrix instead of one a row.
-COMPATIBLE = ("float32", "float16", "int8")
-
 
 def quantize_weights(model_bytes, recipe, *, compatible=False):
     """Quantizes the weights of all matrix products, inside loops too.
@@ -62,8 +58,8 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
     Args:
         model_bytes: A float32 ``.tflite`` model.
         recipe: :class:`Recipe`.
-        compatible: Whether a matrix has one scale, as older runtimes need it, instead
-            of one a row.
+        compatible: Whether an int8 matrix has one scale, as older runtimes need it,
+            instead of one a row.
 
     Returns:
         The bytes of the quantized model.
@@ -88,12 +84,14 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
         manager.add_weight_only_config(**options)
     else:
         granularity = qtyping.QuantGranularity
-        options["granularity"] = (
-            granularity.TENSORWISE if compatible else granularity.CHANNELWISE
-        )
+        # Runtimes before 2.17 know one scale a row of int4 weights, not of int8.
+        int8 = granularity.TENSORWISE if compatible else granularity.CHANNELWISE
+        options["granularity"] = int8 if recipe.bits == 8 else granularity.CHANNELWISE
         manager.add_dynamic_config(**options)
-        # The same rows as a tied embedding's, which are int8: int4 would store both.
-        options |= {"regex": OUTPUT_PRODUCT, "num_bits": 8}
+        # The last two products stay int8: they cost int4 most of its quality, and the
+        # very last shares its rows with a tied embedding, which is int8.
+        last = f"{READOUT}|{OUTPUT_PRODUCT}"
+        options |= {"regex": last, "num_bits": 8, "granularity": int8}
         options["algorithm_key"] = AlgorithmName.MIN_MAX_UNIFORM_QUANT
         manager.add_dynamic_config(**options)
     with _silence():

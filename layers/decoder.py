@@ -10,8 +10,9 @@ from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, LSTMState, scan
 
-#: By this name an export finds the product that scores the tokens.
-OUTPUT_PRODUCT = "output_product"
+#: By these names an export finds the last two products: the readout, and the scores of
+#: the tokens.
+READOUT, OUTPUT_PRODUCT = "readout", "output_product"
 
 # Dropout places of the decoder; the encoder's are below.
 _DROPOUT_PLACE = 1000
@@ -120,7 +121,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.token_table = None
         self.lstm = [LSTM(units, name=f"lstm_{i}") for i in range(layers)]
         self.readout = keras.layers.Dense(
-            embedding_size if tied_output else units, activation="tanh", name="readout"
+            embedding_size if tied_output else units, activation="tanh", name=READOUT
         )
 
     def build(self, encoder_units, encoder_layers=1):
