@@ -34,12 +34,18 @@ def benchmark_texts(path):
         UserError: There are none, either.
     """
     data = read_manifest(path)["recipe"]["data"]
-    for source in (data["dev"], data["test"], data["train"]):
+    for source, target in (
+        (data["dev"], data["dev_target"]),
+        (data["test"], ""),
+        (data["train"], data["train_target"]),
+    ):
         try:
-            pairs = list(islice(Corpus(source, skip_bad_lines=True), _TEXTS))
+            corpus = Corpus(source, target or None, skip_bad_lines=True)
+            pairs = list(islice(corpus, _TEXTS))
         except UserError:
             continue
-        return list(dict.fromkeys(pair.source for pair in pairs))
+        if pairs:
+            return list(dict.fromkeys(pair.source for pair in pairs))
     golden = Path(path).with_name("golden.jsonl")
     if not golden.is_file():
         raise UserError(

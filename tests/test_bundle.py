@@ -1,5 +1,6 @@
 """The whole export of a trained model, and the reasons for which it must fail."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -8,21 +9,59 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
+from test_flatbuffer import model_with_a_flex_operator
 
 from pocketseq.export import bundle
 from pocketseq.export.bundle import Options, export_bundle
+from pocketseq.export.flatbuffer import forbidden_operators, operators
+from pocketseq.export.quantization import RECIPES
 from pocketseq.export.runtime import Translator, text_of
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.model import EncoderDecoder
+from pocketseq.pipeline.runs import Run
+from pocketseq.pipeline.special import END
+
+BEAM = 3
+LENGTHS = (16, 8)
+OUTPUTS = ["text", "score", "alignment"]
+# Name: source length, hypotheses.
+SIGNATURES = {
+    "translate": (16, 1),
+    "translate_beam": (16, BEAM),
+    "translate_8": (8, 1),
+    "translate_beam_8": (8, BEAM),
+}
 
 
 @pytest.fixture(scope="module")
 def report(trained_run, tmp_path_factory):
+    """Everything at once: what it is made of is tested by itself."""
     folder = tmp_path_factory.mktemp("bundle") / "out"
-    recipes = ("float32", "int8")
-    options = Options(recipes=recipes, max_loss=5)
-    return export_bundle(trained_run, options, output=folder)
+    options = Options(
+        recipes=tuple(RECIPES), saved_model=True, beam_size=BEAM, lengths=LENGTHS,
+        max_loss=10,
+    )  # fmt: skip
+    report = export_bundle(trained_run, options, output=folder)
+    assert report.passed, report.failures
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+    return report
+
+
+@pytest.fixture(scope="module")
+def small_run(trained_run, corpus_folder, tmp_path_factory):
+    """The same run with 20 lines to measure on: enough to fail."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    shutil.copytree(trained_run.folder, folder)
+    lines = (corpus_folder / "dev.tsv").read_text(encoding="utf-8").splitlines()
+    (folder / "dev.tsv").write_text("\n".join(lines[:20]), encoding="utf-8")
+    config = (folder / "config.toml").read_text(encoding="utf-8")
+    changed = config.replace(str(corpus_folder / "dev.tsv"), str(folder / "dev.tsv"))
+    assert changed != config
+    (folder / "config.toml").write_text(changed, encoding="utf-8")
+    return Run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +75,30 @@ def dev_texts(corpus_folder):
     return [line.split("\t")[0] for line in lines]
 
 
-@pytest.fixture(scope="module", params=["float32", "int8"])
-def path(report, request):
-    return report.folder / f"model-{request.param}.tflite"
+@pytest.fixture(scope="module")
+def manifest(report):
+    return json.loads((report.folder / "manifest.json").read_text(encoding="utf-8"))
 
 
-def failed_export(run, folder, recipes=("float32",)):
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def path(report, recipe):
+    return report.folder / f"model-{recipe}.tflite"
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    """The FlatBuffer of a file, as an object."""
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+
+
+def failed_export(run, folder, **options):
     """Exports what must not pass, and checks that nothing is left behind."""
-    options = Options(recipes=recipes)
+    options = Options(**{"recipes": ("float32",), **options})
     report = export_bundle(run, options, output=folder / "out")
     assert not report.passed
     assert list(folder.iterdir()) == []
@@ -51,66 +106,189 @@ def failed_export(run, folder, recipes=("float32",)):
 
 
 def test_a_good_export_passes_and_writes_every_file(report):
-    assert report.passed, report.failures
     assert {path.name for path in report.folder.iterdir()} == {
-        "model-float32.tflite",
-        "model-int8.tflite",
+        *(f"model-{recipe}.tflite" for recipe in RECIPES),
+        "saved_model",
         "manifest.json",
         "golden.jsonl",
         "README.md",
         "LICENSES.md",
     }
+    assert (report.folder / "saved_model" / "saved_model.pb").is_file()
 
 
-def test_float32_equals_keras_token_for_token_on_every_dev_text(
-    report, keras, dev_texts
-):
-    file = Translator(report.folder / "model-float32.tflite")
-    expected = [best for (best,) in keras.translate(dev_texts)]
-    for wanted, (found,) in zip(expected, file.translate(dev_texts), strict=True):
-        assert found.text == wanted.text
-        assert found.score == pytest.approx(wanted.score, abs=1e-4)
-        np.testing.assert_allclose(found.alignment, wanted.alignment, atol=1e-3)
+def test_the_report_has_a_row_for_keras_and_for_each_file(report):
+    names = [file.name for file in report.files]
+    assert names == ["Keras", *RECIPES]
+    for file in report.files[1:]:
+        path = report.folder / f"model-{file.name}.tflite"
+        assert file.bytes == path.stat().st_size
+        assert file.loss == pytest.approx(file.dev["wer"] - report.files[0].dev["wer"])
+    # Greedy and beam, of both lengths, and of the SavedModel.
+    assert len(report.notes) == 6
+    assert all(" 0 differences, " in note for note in report.notes)
 
 
-def test_int8_is_much_smaller_and_loses_little(report):
+def test_files_are_the_smaller_the_fewer_bits_and_lose_little(report):
     rows = {file.name: file for file in report.files}
-    # A quarter of the weights; the graph, which is half of so small a file, stays.
-    assert rows["int8"].bytes < 0.6 * rows["float32"].bytes
-    assert abs(rows["int8"].dev["wer"] - rows["Keras"].dev["wer"]) <= 5
+    sizes = [rows[recipe].bytes for recipe in RECIPES]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+    for recipe, points in (("float32", 0), ("float16", 1), ("int8", 3), ("int4", 10)):
+        assert abs(rows[recipe].loss) <= points
 
 
-def test_the_default_signature_is_as_the_contract_says(path):
-    model = Interpreter(str(path))
-    assert list(model.get_signature_list()) == ["translate"]
-    run = model.get_signature_runner("translate")
-    (source,) = run.get_input_details().values()
-    assert source["dtype"] == np.int32 and list(source["shape"]) == [1, 16]
-    by_position = Interpreter(str(path))
-    outputs = [(d["dtype"], list(d["shape"])) for d in by_position.get_output_details()]
-    assert outputs == [
-        (np.int32, [1, 24]),
-        (np.float32, [1]),
-        (np.float32, [1, 24, 16]),
+@pytest.mark.parametrize("length", LENGTHS)
+def test_float32_equals_keras_in_every_signature(report, keras, dev_texts, length):
+    file = Translator(report.folder / "model-float32.tflite", length=length)
+    sized = keras.resized(length)
+    texts = [*dev_texts[:40], "abcdefabcdefabcdef", "", "xa\u00e9"]
+    for beam in (1, BEAM):
+        options = {"beam_size": beam, "n_best": beam}
+        expected = sized.translate(texts, **options)
+        for wanted, found in zip(
+            expected, file.translate(texts, **options), strict=True
+        ):
+            for one, other in zip(wanted, found, strict=True):
+                assert (one.score < -1e6) == (other.score < -1e6)
+                if one.score > -1e6:
+                    assert (other.source, other.text) == (one.source, one.text)
+                    assert other.score == pytest.approx(one.score, abs=1e-4)
+                    np.testing.assert_allclose(
+                        other.alignment, one.alignment, atol=1e-3
+                    )
+
+
+def test_weights_are_stored_once_for_all_signatures(report, keras):
+    data = (report.folder / "model-float32.tflite").read_bytes()
+    decoder = keras.model.decoder
+    for weight in (
+        decoder.lstm[0].recurrent_kernel, decoder.readout.kernel,
+        keras.model.encoder.forward[0].recurrent_kernel,
+    ):  # fmt: skip
+        assert data.count(weight.numpy().T.tobytes()) == 1
+    # Four signatures, and the graphs of all of them, in less than twice the weights.
+    assert len(data) < 2 * 4 * keras.model.count_params()
+
+
+def test_signatures_are_named_and_shaped_as_the_contract_says(path, manifest, keras):
+    interpreter = Interpreter(str(path))
+    found = interpreter.get_signature_list()
+    assert next(iter(found)) == "translate"
+    assert set(found) == set(SIGNATURES) == set(manifest["signatures"])
+    for name, (n, hypotheses) in SIGNATURES.items():
+        m = keras.resized(n).target_tokenizer.max_code_points
+        runner = interpreter.get_signature_runner(name)
+        ((text, details),) = runner.get_input_details().items()
+        assert (text, details["dtype"]) == ("text", np.int32)
+        assert list(details["shape"]) == [1, n]
+        shapes = [[hypotheses, m], [hypotheses], [hypotheses, m, n]]
+        outputs = runner.get_output_details()
+        for output, shape, kind in zip(
+            OUTPUTS, shapes, (np.int32, np.float32, np.float32), strict=True
+        ):
+            assert outputs[output]["dtype"] == kind
+            assert list(outputs[output]["shape"]) == shape
+        assert manifest["signatures"][name] == {
+            "inputs": [{"name": "text", "dtype": "int32", "shape": [1, n]}],
+            "outputs": [
+                {"name": output, "dtype": kind, "shape": shape}
+                for output, kind, shape in zip(
+                    OUTPUTS, ("int32", "float32", "float32"), shapes, strict=True
+                )
+            ],
+        }
+
+
+def test_the_default_signature_is_what_a_runtime_without_names_runs(path):
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (source,) = interpreter.get_input_details()
+    assert list(source["shape"]) == [1, 16]
+    row = np.zeros((1, 16), np.int32)
+    row[0, :3] = [ord(character) for character in "fed"]
+    interpreter.set_tensor(source["index"], row)
+    interpreter.invoke()
+    outputs = [
+        interpreter.get_tensor(details["index"])
+        for details in interpreter.get_output_details()
     ]
+    named = Translator(path).run(row)
+    assert text_of(outputs[0][0]) == "D3 E4 F5"
+    for output, name in zip(outputs, OUTPUTS, strict=True):
+        np.testing.assert_array_equal(output, named[name])
+
+
+def test_outputs_have_one_order_by_position_in_every_signature(model):
+    assert model.signatureDefs[0].signatureKey == b"translate"
+    assert model.signatureDefs[0].subgraphIndex == 0
+    for signature in model.signatureDefs:
+        graph = model.subgraphs[signature.subgraphIndex]
+        names = {tensor.tensorIndex: tensor.name for tensor in signature.outputs}
+        assert [names[index].decode() for index in graph.outputs] == OUTPUTS
+        assert [tensor.name.decode() for tensor in signature.inputs] == ["text"]
+
+
+def test_outside_there_are_int32_and_float32_only_and_inside_no_variables(model):
+    kinds = schema.TensorType
+    for signature in model.signatureDefs:
+        graph = model.subgraphs[signature.subgraphIndex]
+        for index in (*graph.inputs, *graph.outputs):
+            assert graph.tensors[index].type in (kinds.INT32, kinds.FLOAT32)
+            assert min(graph.tensors[index].shape) > 0
+            assert graph.tensors[index].shapeSignature is None
+    for graph in model.subgraphs:
+        assert not any(tensor.isVariable for tensor in graph.tensors)
+
+
+def test_no_file_has_an_operator_that_a_stock_runtime_lacks(path, recipe, manifest):
+    data = path.read_bytes()
+    assert not any(name.startswith("CUSTOM") for name in operators(data))
+    assert operators(data) == manifest["models"][recipe]["operators"]
+    if recipe != "float16":
+        assert forbidden_operators(data) == []
+
+
+def test_int4_weights_are_never_the_one_that_some_runtimes_compute_wrongly(report):
+    data = (report.folder / "model-int4.tflite").read_bytes()
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    buffers = {
+        tensor.buffer
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.type == schema.TensorType.INT4
+    }
+    assert len(buffers) >= 3
+    for index in buffers:
+        pairs = np.array(model.buffers[index].data, np.uint8)
+        assert not (pairs & 15 == 8).any() and not (pairs >> 4 == 8).any()
 
 
 def test_any_int32_pattern_gets_a_defined_answer(path):
     translator = Translator(path)
     generator = np.random.default_rng(0)
-    rows = [np.full((1, 16), value) for value in (0, -1, 2**31 - 1, 0xD800, ord("a"))]
-    rows += [generator.integers(-(2**31), 2**31 - 1, (1, 16)) for _ in range(60)]
-    rows += [generator.integers(0, 0x110000, (1, 16)) for _ in range(60)]
-    for row in rows:
-        found = translator.run(row.astype(np.int32))
-        text, alignment = found["text"][0], found["alignment"][0]
-        real = np.cumsum(text == 0) == 0
-        assert (text >= 0).all() and (text <= 0x10FFFF).all()
-        assert not ((text >= 0xD800) & (text <= 0xDFFF)).any()
-        assert not text[~real].any()
-        assert np.isfinite(found["score"]).all() and (found["score"] <= 0).all()
-        np.testing.assert_allclose(alignment[real].sum(axis=1), 1, atol=1e-3)
-        assert not alignment[~real].any()
+    limits = np.iinfo(np.int32)
+    for length in LENGTHS:
+        shape = (1, length)
+        values = (0, -1, limits.min, limits.max, 0xD800, ord("a"))
+        rows = [np.full(shape, value) for value in values]
+        rows += [generator.integers(limits.min, limits.max, shape) for _ in range(15)]
+        rows += [generator.integers(0, 0x110000, shape) for _ in range(15)]
+        rows += [generator.integers(90, 110, shape) for _ in range(15)]
+        for row in rows:
+            for beam in (False, True):
+                assert_defined(translator.run(row.astype(np.int32), beam=beam))
+
+
+def assert_defined(found):
+    texts, alignment = found["text"], found["alignment"]
+    real = np.cumsum(texts == 0, axis=1) == 0
+    assert (texts >= 0).all() and (texts <= 0x10FFFF).all()
+    assert not ((texts >= 0xD800) & (texts <= 0xDFFF)).any()
+    assert not texts[~real].any()
+    assert np.isfinite(found["score"]).all() and (found["score"] <= 0).all()
+    assert (np.diff(found["score"]) <= 0).all()
+    np.testing.assert_allclose(alignment[real].sum(axis=1), 1, atol=1e-3)
+    assert not alignment[~real].any()
 
 
 def test_empty_text_gives_empty_text_and_score_0(path):
@@ -118,44 +296,55 @@ def test_empty_text_gives_empty_text_and_score_0(path):
     assert (found.text, found.score) == ("", 0)
 
 
-def test_a_lone_file_describes_itself(path, keras, tmp_path):
+def test_a_lone_file_describes_itself(path, keras, manifest, tmp_path):
     alone = Path(shutil.copy(path, tmp_path / "alone.tflite"))
     with zipfile.ZipFile(io.BytesIO(alone.read_bytes())) as files:
-        manifest = json.loads(files.read("manifest.json"))
+        inside = json.loads(files.read("manifest.json"))
         lines = files.read("target_vocabulary.txt").decode().splitlines()
-    assert manifest["format"] == 1
-    assert manifest["target"]["tokenizer"] == "word"
+    # What the file is; how good it is was measured when it was there.
+    assert inside == {**manifest, "models": {}}
     assert tuple(lines) == keras.target_tokenizer.pieces
     assert Translator(alone)("abc") == keras.translate(["abc"])[0][0].text
 
 
-def test_the_manifest_says_what_is_in_the_folder(report):
-    manifest = json.loads((report.folder / "manifest.json").read_text())
-    import hashlib
-
-    assert set(manifest["models"]) == {"float32", "int8"}
-    for model in manifest["models"].values():
+def test_the_manifest_says_what_is_in_the_folder(report, manifest):
+    assert manifest["format"] == 1
+    assert manifest["beam_size"] == BEAM
+    assert manifest["source"]["max_code_points"] == 16
+    assert manifest["target"]["tokenizer"] == "word"
+    assert list(manifest["models"]) == list(RECIPES)
+    for name, model in manifest["models"].items():
         data = (report.folder / model["file"]).read_bytes()
+        assert model["file"] == f"model-{name}.tflite"
         assert model["bytes"] == len(data)
         assert model["sha256"] == hashlib.sha256(data).hexdigest()
-        assert {"minimum_runtime", "operators", "quality", "loss"} <= set(model)
-    assert manifest["signatures"]["translate"]["inputs"][0]["shape"] == [1, 16]
+        assert model["quality"]["examples"] == 150
+        assert {"wer", "per"} <= set(model["quality"])
+        assert model["milliseconds"] > 0
 
 
-def test_golden_lines_hold_in_every_file(report):
+def test_a_scale_a_row_needs_a_newer_runtime(manifest):
+    needed = {
+        name: model["minimum_runtime"] for name, model in manifest["models"].items()
+    }
+    assert needed["int8"] == "2.17.0"
+    assert [int(number) for number in needed["float32"].split(".")] <= [2, 14]
+
+
+def test_golden_lines_hold_in_every_file(report, path, recipe):
     text = (report.folder / "golden.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) >= 100
     assert any(not line["text"].isalpha() for line in lines)
-    for name, tolerance in (("float32", 1e-3), ("int8", 0.05)):
-        translator = Translator(report.folder / f"model-{name}.tflite")
-        for line in lines:
-            row = np.zeros((1, 16), np.int32)
-            codes = [ord(c) for c in line["text"].split("\0")[0][:16]]
-            row[0, : len(codes)] = codes
-            found = translator.run(row)
-            assert text_of(found["text"][0]) == line["translation"]
-            assert abs(found["score"][0] - line["score"]) <= tolerance
+    translator = Translator(path)
+    for line in lines:
+        row = np.zeros((1, 16), np.int32)
+        codes = [ord(c) for c in line["text"].split("\0")[0][:16]]
+        row[0, : len(codes)] = codes
+        found = translator.run(row)
+        assert text_of(found["text"][0]) == line["translation"]
+        tolerance = 1e-3 if recipe == "float32" else 0.05
+        assert abs(found["score"][0] - line["score"]) <= tolerance
 
 
 def test_an_existing_folder_is_kept_without_force(trained_run, report):
@@ -170,43 +359,82 @@ def test_force_replaces_no_folder_that_is_not_an_export(trained_run, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_a_wrong_weight_stops_the_export(trained_run, tmp_path, monkeypatch):
+def test_force_replaces_an_older_export(small_run, tmp_path):
+    old = tmp_path / "out"
+    old.mkdir()
+    (old / "manifest.json").write_text("{}")
+    (old / "model-int4.tflite").write_text("old")
+    options = Options(recipes=(), saved_model=True)
+    report = export_bundle(small_run, options, output=old, force=True)
+    assert report.passed
+    assert {path.name for path in old.iterdir()} == {
+        "saved_model", "manifest.json", "LICENSES.md"
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_older_export_survives_one_that_fails(small_run, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    monkeypatch.setattr(bundle, "convert", lambda _: model_with_a_flex_operator())
+    options = Options(recipes=("float32",))
+    report = export_bundle(small_run, options, output=tmp_path / "out", force=True)
+    assert not report.passed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+def wrong_weights(monkeypatch, change, *, only_beam=False):
+    """Lets a change of the output bias into what is converted, and nowhere else.
+
+    The Keras model's answers are known already, and come from another copy.
+    """
     original = bundle.translate_function
 
-    def with_a_wrong_weight(translator, **options):
-        # Only what is converted is wrong; the Keras model's answers are known already.
+    def changed(translator, *, beam_size=None):
         bias = translator.model.decoder.output_bias
-        bias.assign(np.roll(bias.numpy() + np.arange(len(bias.numpy())), 1))
-        return original(translator, **options)
+        before = bias.numpy()
+        if beam_size or not only_beam:
+            bias.assign(change(before))
+        function = original(translator, beam_size=beam_size)
+        function.get_concrete_function()  # traced while the weight is wrong
+        bias.assign(before)
+        return function
 
-    monkeypatch.setattr(bundle, "translate_function", with_a_wrong_weight)
-    assert "differ from Keras" in failed_export(trained_run, tmp_path)[0]
-
-
-def test_a_weight_that_is_no_number_stops_the_export(
-    trained_run, tmp_path, monkeypatch
-):
-    original = bundle.translate_function
-
-    def with_nan(translator, **options):
-        bias = translator.model.decoder.output_bias
-        bias.assign(np.full(bias.shape, np.nan))
-        return original(translator, **options)
-
-    monkeypatch.setattr(bundle, "translate_function", with_nan)
-    assert "differ from Keras" in failed_export(trained_run, tmp_path)[0]
+    monkeypatch.setattr(bundle, "translate_function", changed)
 
 
-def test_a_forbidden_operator_stops_the_export(trained_run, tmp_path, monkeypatch):
-    from tests.test_flatbuffer import model_with_a_flex_operator
+def test_a_wrong_weight_stops_the_export(small_run, tmp_path, monkeypatch):
+    wrong_weights(monkeypatch, lambda bias: np.roll(bias + np.arange(len(bias)), 1))
+    (failure,) = failed_export(small_run, tmp_path)
+    assert "dev texts differ from Keras" in failure
+    assert "Keras says" in failure
 
-    flex = model_with_a_flex_operator()
-    monkeypatch.setattr(bundle, "convert", lambda functions: flex)
-    assert "not allowed: CUSTOM:Flex" in failed_export(trained_run, tmp_path)[0]
+
+def test_a_weight_that_is_no_number_stops_the_export(small_run, tmp_path, monkeypatch):
+    wrong_weights(monkeypatch, lambda bias: np.full_like(bias, np.nan))
+    (failure,) = failed_export(small_run, tmp_path)
+    assert "20 of 20 dev texts differ from Keras" in failure
+
+
+def test_a_beam_that_differs_stops_the_export(small_run, tmp_path, monkeypatch):
+    wrong_weights(
+        monkeypatch, lambda bias: bias + 0.5 * (np.arange(len(bias)) == END),
+        only_beam=True,
+    )  # fmt: skip
+    (failure,) = failed_export(small_run, tmp_path, beam_size=2)
+    assert "dev texts differ from Keras" in failure
+    assert "hypothesis 1: Keras' score" in failure
+
+
+def test_a_forbidden_operator_stops_the_export(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "convert", lambda _: model_with_a_flex_operator())
+    (failure,) = failed_export(small_run, tmp_path)
+    assert failure.startswith("float32: operators not allowed: CUSTOM:Flex")
 
 
 def test_a_quantized_file_that_loses_too_much_stops_the_export(
-    trained_run, tmp_path, monkeypatch
+    small_run, tmp_path, monkeypatch
 ):
     original = EncoderDecoder.use_tables
 
@@ -217,5 +445,22 @@ def test_a_quantized_file_that_loses_too_much_stops_the_export(
             kernel.assign(np.random.default_rng(0).permutation(kernel.numpy()))
 
     monkeypatch.setattr(EncoderDecoder, "use_tables", with_a_shuffled_kernel)
-    failures = failed_export(trained_run, tmp_path, recipes=("int8",))
-    assert "int8: loses" in failures[0]
+    (failure,) = failed_export(small_run, tmp_path, recipes=("int8",))
+    assert failure.startswith("int8: loses ")
+    assert "expected at most 0.5" in failure
+
+
+def test_a_file_that_needs_a_newer_runtime_is_not_called_compatible(
+    small_run, tmp_path, monkeypatch
+):
+    asked = []
+    original = bundle.quantize_weights
+
+    def not_compatible(model, recipe, *, compatible):
+        asked.append(compatible)
+        return original(model, recipe)
+
+    monkeypatch.setattr(bundle, "quantize_weights", not_compatible)
+    (failure,) = failed_export(small_run, tmp_path, recipes=("int8",), compatible=True)
+    assert failure.startswith("int8: needs runtime 2.17.0, expected at most 2.14.0")
+    assert asked == [True, True]

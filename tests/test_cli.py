@@ -17,6 +17,8 @@ TINY = [
     "training.buckets=1",
 ]  # fmt: skip
 
+COMMANDS = ["train", "evaluate", "translate", "export", "benchmark"]
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
@@ -85,11 +87,11 @@ def test_help_answers_without_importing_what_is_slow():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root
     )
     assert done.returncode == 0, done.stderr
-    for command in ("train", "evaluate", "translate", "export"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "export"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
     assert "Usage:" in "\n".join(output_of(command, "--help"))
 
@@ -329,6 +331,175 @@ def test_going_on_while_skipping_broken_lines_is_a_mistake_too():
     assert "keeps its own recipe" in mistake_in("train", *arguments)
 
 
+# Exporting.
+
+
+@pytest.fixture(scope="module")
+def saved_model(model, tmp_path_factory):
+    """What ``export --saved-model --beam 3`` writes, checked here as it comes."""
+    folder = tmp_path_factory.mktemp("saved") / "out"
+    arguments = ["--saved-model", "--beam", "3", "--output", folder]
+    result = run_command("export", *model, *arguments)
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.splitlines()[-1] == f"written to {folder}"
+    assert "SavedModel against Keras on 150 dev texts" in result.stdout
+    assert "with a beam of 3: 0 differences" in result.stdout
+    assert "writing and checking the SavedModel" in result.stderr
+    assert {path.name for path in folder.iterdir()} == {
+        "saved_model", "manifest.json", "LICENSES.md",
+    }  # fmt: skip
+    return ["--model", folder / "saved_model"]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Collects what export commands ask for, instead of doing it."""
+    from pocketseq.export import bundle
+
+    calls = []
+
+    def export_bundle(run, options, *, output, force):
+        calls.append((run, options, output, force))
+        return bundle.Report(Path(output or "here"), "wer", [], [], [])
+
+    monkeypatch.setattr(bundle, "export_bundle", export_bundle)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"recipes": ("int8",), "saved_model": True}),
+        (["--tflite"], {"recipes": ("int8",), "saved_model": False}),
+        (["--saved-model"], {"recipes": (), "saved_model": True}),
+        (["--tflite", "--saved-model"], {"recipes": ("int8",), "saved_model": True}),
+        (["--quantize", "int4"], {"recipes": ("int4",), "saved_model": True}),
+        (
+            ["--tflite", "--quantize", "float16", "--quantize", "float32"],
+            {"recipes": ("float16", "float32"), "saved_model": False},
+        ),
+        ([], {"beam_size": None, "lengths": (), "compatible": False, "max_loss": 0.5}),
+        (["--beam", "2", "--compatible"], {"beam_size": 2, "compatible": True}),
+        (["--length", "32"], {"lengths": (32,)}),
+        (["--length", "32, 8,256"], {"lengths": (32, 8, 256)}),
+        (["--max-loss", "0"], {"max_loss": 0.0}),
+    ],
+)
+def test_options_of_an_export_arrive_where_it_is_made(
+    trained_run, model, asked, arguments, expected
+):
+    assert output_of("export", *model, *arguments)[-1] == "written to here"
+    ((run, options, output, force),) = asked
+    assert run.folder == trained_run.folder
+    assert (output, force) == (None, False)
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+def test_an_export_goes_where_it_is_told_and_takes_the_newest_run(trained_run, asked):
+    Path("runs").mkdir()
+    Path("runs/mine").symlink_to(trained_run.folder)
+    output_of("export", "--output", "there", "--force")
+    ((run, _, output, force),) = asked
+    assert (str(run.folder), output, force) == ("runs/mine", "there", True)
+
+
+def test_an_export_that_fails_says_why_and_has_exit_status_1(model, asked, monkeypatch):
+    from pocketseq.export import bundle
+
+    failures = ["int8: loses 3.00 points"]
+    failed = bundle.Report(Path("out"), "wer", [], failures, ["note"])
+    monkeypatch.setattr(bundle, "export_bundle", lambda *_, **__: failed)
+    result = run_command("export", *model)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-4:] == [
+        "note", "", "FAILED int8: loses 3.00 points", "nothing was written",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "length", ["", "a", "64,", ",64", "64,,32", "0", "64,0", "-1", "1.5", "8,8", "8;9"]
+)
+def test_lengths_that_are_no_different_whole_numbers_are_a_mistake(model, length):
+    message = mistake_in("export", *model, "--length", length)
+    expected = "expected different whole numbers above 0, such as 64,256"
+    assert f"--length {length}: {expected}" in message
+
+
+def test_quantizing_without_a_format_that_can_be_is_a_mistake(model):
+    arguments = ["--saved-model", "--quantize", "int8"]
+    message = mistake_in("export", *model, *arguments)
+    assert "--quantize: expected --tflite with it" in message
+
+
+def test_exporting_over_something_is_a_mistake(model):
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("mine")
+    for arguments, expected in (([], "--force"), (["--force"], "no export is in it")):
+        message = mistake_in("export", *model, "--output", "mine", *arguments)
+        assert expected in message
+    assert Path("mine/thesis.txt").read_text() == "mine"
+
+
+def test_what_is_no_run_is_not_exported(saved_model):
+    assert "expected a run" in mistake_in("export", *saved_model)
+    assert "expected a run" in mistake_in("export", "--model", "nowhere")
+
+
+def test_a_saved_model_translates_as_the_run_does(model, saved_model):
+    arguments = ["--scores", "cafe", "", "xa\u00e9", "ab" * 20]
+    expected, found = (
+        [line.split("\t") for line in output_of("translate", *one, *arguments)]
+        for one in (model, saved_model)
+    )
+    assert [text for _, text in found] == [text for _, text in expected]
+    for (score, _), (other, _) in zip(found, expected, strict=True):
+        assert float(score) == pytest.approx(float(other), abs=1e-3)
+
+
+def test_a_saved_model_gives_its_n_best(model, saved_model):
+    arguments = ["--beam", "3", "--n-best", "3", "cafe", "xayz"]
+    expected = output_of("translate", *model, *arguments)
+    assert output_of("translate", *saved_model, *arguments) == expected
+    assert len(expected) == 6
+
+
+def test_a_saved_model_is_evaluated_as_the_run_is(model, saved_model, test_file):
+    for more in ([], ["--beam", "3"]):
+        expected, found = (
+            output_of("evaluate", *one, "--json", test_file, *more)
+            for one in (model, saved_model)
+        )
+        assert found == expected
+
+
+def test_the_alignment_of_a_saved_model_is_a_mistake(saved_model):
+    message = mistake_in("translate", *saved_model, "--alignment", "cafe")
+    assert "--alignment: a SavedModel has none, expected" in message
+
+
+def test_a_beam_that_a_saved_model_does_not_hold_is_a_mistake(saved_model):
+    message = mistake_in("translate", *saved_model, "--beam", "2", "cafe")
+    assert "this SavedModel holds a beam of 3: expected --beam" in message
+
+
+def test_a_saved_model_of_other_origin_is_a_mistake():
+    Path("other").mkdir()
+    Path("other/saved_model.pb").write_bytes(b"")
+    message = mistake_in("translate", "--model", "other", "cafe")
+    assert "other: no assets.extra/manifest.json in it, expected" in message
+
+
+# Measuring.
+
+
+def test_measuring_needs_an_exported_file():
+    Path("run").mkdir()
+    message = mistake_in("benchmark", "--model", "run")
+    assert "run: no .tflite file in it or its export folder, expected" in message
+    message = mistake_in("benchmark", "--model", "nowhere")
+    assert "nowhere: no such model, expected a .tflite file" in message
+
+
 # Models.
 
 
@@ -336,7 +507,8 @@ def test_going_on_while_skipping_broken_lines_is_a_mistake_too():
 def test_a_missing_model_is_a_mistake(command, test_file):
     name, argument = command
     message = mistake_in(name, "--model", "nowhere", argument)
-    assert "nowhere: no such model, expected a run folder or a .tflite" in message
+    expected = "a run folder, a SavedModel folder or a .tflite file"
+    assert f"nowhere: no such model, expected {expected}" in message
 
 
 @pytest.mark.parametrize("command", [["translate", "a"], ["evaluate", "test.tsv"]])
@@ -372,7 +544,15 @@ def test_a_missing_file_to_evaluate_on_is_a_mistake(model):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["translate", "--beam", "0", "a"], ["train", "--minutes", "0"], ["x"]]
+    "arguments",
+    [
+        ["translate", "--beam", "0", "a"],
+        ["train", "--minutes", "0"],
+        ["export", "--beam", "1"],
+        ["export", "--quantize", "int2"],
+        ["export", "--max-loss", "-1"],
+        ["x"],
+    ],
 )
 def test_an_option_out_of_range_has_exit_status_2(arguments):
     result = run_command(*arguments)

@@ -1,23 +1,74 @@
 """The Python runtime of exported files."""
 
+import json
 import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from pocketseq.export.bundle import Options, export_bundle
-from pocketseq.export.runtime import Translator
+from pocketseq.export.runtime import Translator, read_manifest, text_of
+from pocketseq.export.verification import compare
 from pocketseq.pipeline.errors import UserError
+
+BEAM = 3
+LENGTHS = (16, 8)
+WORDS = ["abc", "fed", "be", "cafe", "dad", "face", "abcdefab", "abcdefabc", ""]
 
 
 @pytest.fixture(scope="module")
 def path(trained_run, tmp_path_factory):
+    """A file with two lengths and a beam, as an export writes it."""
     folder = tmp_path_factory.mktemp("runtime") / "out"
-    report = export_bundle(trained_run, Options(max_loss=5), output=folder)
+    options = Options(recipes=("float32",), beam_size=BEAM, lengths=LENGTHS)
+    report = export_bundle(trained_run, options, output=folder)
     assert report.passed, report.failures
-    return folder / "model-int8.tflite"
+    return folder / "model-float32.tflite"
+
+
+@pytest.fixture(scope="module")
+def greedy_path(trained_run, tmp_path_factory, path):
+    """A file with the greedy search only."""
+    from pocketseq.export.flatbuffer import finished
+    from pocketseq.export.graph import translate_function
+    from pocketseq.export.metadata import attach_metadata
+    from pocketseq.export.tflite import convert
+
+    manifest = read_manifest(path)
+    manifest["signatures"] = {"translate": manifest["signatures"]["translate"]}
+    model = convert({"translate": translate_function(trained_run.load())})
+    model = finished(model, ["text", "score", "alignment"])
+    files = {"manifest.json": json.dumps(manifest)}
+    greedy = tmp_path_factory.mktemp("greedy") / "greedy.tflite"
+    greedy.write_bytes(attach_metadata(model, manifest, files))
+    return greedy
+
+
+@pytest.fixture(scope="module")
+def translator(path):
+    return Translator(path)
+
+
+@pytest.fixture(scope="module")
+def keras(trained_run):
+    return trained_run.load()
+
+
+@pytest.fixture
+def calls(translator, monkeypatch):
+    """Collects (length, whether with the beam) of each call of the model."""
+    seen = []
+    original = translator.run
+
+    def run(code_points, *, beam=False):
+        seen.append((code_points.shape[1], beam))
+        return original(code_points, beam=beam)
+
+    monkeypatch.setattr(translator, "run", run)
+    return seen
 
 
 def test_a_call_translates_one_text(path):
@@ -37,18 +88,93 @@ def test_it_runs_without_importing_tensorflow(path):
     assert done.stdout.splitlines() == ["C2 B1 A0", "False False"]
 
 
-def test_threads_that_share_a_translator_get_their_own_answers(path):
-    translator = Translator(path)
-    words = ["abc", "fed", "be", "cafe", "dad", "face"] * 20
-    expected = {word: translator(word) for word in set(words)}
+def test_threads_that_share_a_translator_get_their_own_answers(translator):
+    words = WORDS * 15
+    # Greedy and with the beam by turns, so that the signatures change, too.
+    beams = [1, BEAM] * (len(words) // 2) + [1]
+
+    def translate(word, beam):
+        return [
+            (one.text, one.score, one.alignment.tolist())
+            for one in translator.translate([word], beam_size=beam, n_best=beam)[0]
+        ]
+
+    expected = {(word, beam): translate(word, beam) for word in WORDS for beam in beams}
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(translator, words))
-    assert answers == [expected[word] for word in words]
+        answers = list(pool.map(translate, words, beams))
+    assert answers == [expected[asked] for asked in zip(words, beams, strict=True)]
 
 
-def test_a_long_text_is_cut_and_that_is_logged(path, caplog, monkeypatch):
+def test_answers_are_copies_that_later_calls_leave_alone(translator):
+    row = np.zeros((1, 8), np.int32)
+    row[0, :3] = [ord(character) for character in "abc"]
+    first = translator.run(row)
+    before = {name: value.copy() for name, value in first.items()}
+    translator.run(np.full((1, 8), ord("f"), np.int32))
+    for name, value in before.items():
+        np.testing.assert_array_equal(first[name], value)
+
+
+# Lengths.
+
+
+def test_it_knows_what_the_file_holds(translator):
+    assert set(translator.lengths) == {16, 8}
+    assert translator.max_code_points == 16
+    assert translator.beam_size == BEAM
+    assert translator.target_kind == "word"
+    assert translator.manifest["name"] == "backwards"
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("", 8), ("abc", 8), ("abcdefab", 8), ("abcdefabc", 16), ("ab" * 20, 16)],
+)
+def test_a_text_goes_to_the_shortest_signature_that_holds_it(
+    translator, calls, text, length
+):
+    translator.translate([text])
+    translator.translate([text], n_best=2)
+    assert calls == [(length, False), (length, True)]
+
+
+def test_normalised_text_is_what_must_fit(translator, calls):
+    # 16 code points that NFC makes 8.
+    translator.translate(["a\u0308" * 8])
+    assert calls == [(8, False)]
+
+
+@pytest.mark.parametrize("beam", [1, BEAM])
+def test_each_text_is_answered_as_keras_of_its_length_does(translator, keras, beam):
+    options = {"beam_size": beam, "n_best": beam}
+    found = dict(zip(WORDS, translator.translate(WORDS, **options), strict=True))
+    for least, length in ((0, 8), (9, 16)):
+        texts = [word for word in WORDS if least <= len(word) <= length]
+        sized = keras.resized(length)
+        expected = sized.translate(texts, **options)
+        actual = [found[text] for text in texts]
+        assert compare(sized, expected, actual).differences == []
+        for hypotheses in actual:
+            for one in hypotheses:
+                assert one.alignment.shape == (len(one.text), len(one.source))
+
+
+def test_a_length_may_be_asked_for(path):
+    long = Translator(path, length=16)
+    assert long.max_code_points == 16
+    assert long("abcdef") == "F5 E4 D3 C2 B1 A0"
+    short = Translator(path, length=8)
+    assert short.max_code_points == 8
+    assert short("abcdefabc") == short("abcdefab")
+
+
+def test_a_length_that_the_file_does_not_have_is_refused(path):
+    with pytest.raises(UserError, match="no length 9, expected one of 16, 8"):
+        Translator(path, length=9)
+
+
+def test_a_long_text_is_cut_and_that_is_logged(translator, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("pocketseq"), "propagate", True)
-    translator = Translator(path)
     long = "abc" * 40
     assert translator(long) == translator(long[:16])
     assert [r.getMessage() for r in caplog.records] == [
@@ -56,9 +182,70 @@ def test_a_long_text_is_cut_and_that_is_logged(path, caplog, monkeypatch):
     ]
 
 
-def test_a_beam_is_refused_in_one_clear_line(path):
-    with pytest.raises(UserError, match="greedy search only"):
-        Translator(path).translate(["abc"], beam_size=3)
+# Beams.
+
+
+def test_the_n_best_come_best_first(translator, keras):
+    (found,) = translator.translate(["cafe"], n_best=BEAM)
+    (expected,) = keras.translate(["cafe"], beam_size=BEAM, n_best=BEAM)
+    assert [one.text for one in found] == [one.text for one in expected]
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    assert len({one.text for one in found}) == BEAM
+    (two,) = translator.translate(["cafe"], n_best=2)
+    assert [one.text for one in two] == [one.text for one in found[:2]]
+    (one,) = translator.translate(["cafe"], beam_size=BEAM)
+    assert [best.text for best in one] == [found[0].text]
+
+
+def test_one_translation_is_searched_greedily_unless_the_recipe_prefers_a_beam(
+    translator, calls, monkeypatch
+):
+    search = translator.manifest["recipe"]["search"]
+    assert search["beam_size"] == 1
+    translator.translate(["abc"])
+    monkeypatch.setitem(search, "beam_size", BEAM)
+    translator.translate(["abc"])
+    translator.translate(["abc"], beam_size=1)
+    assert [beam for _, beam in calls] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"beam_size": 2}, {"n_best": 4}, {"beam_size": 1, "n_best": 2},
+     {"beam_size": BEAM, "n_best": BEAM + 1}],
+)  # fmt: skip
+def test_a_beam_that_the_file_does_not_hold_is_refused(translator, options):
+    with pytest.raises(UserError, match=f"holds a beam of {BEAM}: expected --beam and"):
+        translator.translate(["abc"], **options)
+
+
+def test_a_file_without_a_beam_translates_greedily(greedy_path, translator):
+    greedy = Translator(greedy_path)
+    assert greedy.beam_size is None
+    for found, expected in zip(
+        greedy.translate(["abc", ""]), translator.translate(["abc", ""]), strict=True
+    ):
+        assert [one.text for one in found] == [one.text for one in expected]
+
+
+def test_a_beam_is_refused_where_there_is_the_greedy_search_only(greedy_path):
+    with pytest.raises(UserError, match="holds the greedy search only: expected"):
+        Translator(greedy_path).translate(["abc"], beam_size=3)
+
+
+# Files.
+
+
+def test_only_the_text_before_the_first_zero_is_output():
+    assert text_of(np.array([65, 0x1F600, 0, 66])) == "A\U0001f600"
+    assert text_of(np.array([65, 66])) == "AB"
+    assert text_of(np.array([0, 65])) == ""
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="x.tflite: no such file, expected a .tflite"):
+        Translator(tmp_path / "x.tflite")
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):

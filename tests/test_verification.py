@@ -5,8 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pocketseq.export.verification import compare, quality_loss, step_margins
-from pocketseq.pipeline.special import END
+from pocketseq.export.verification import (
+    NEAR_TIE,
+    beam_margins,
+    compare,
+    quality_loss,
+    step_margins,
+    translate_timed,
+)
+from pocketseq.pipeline.special import END, PAD, START
 
 
 @pytest.fixture(scope="module")
@@ -15,23 +22,55 @@ def translator(trained_run):
 
 
 @pytest.fixture(scope="module")
+def level(trained_run):
+    """A model to which A0 and F5 are the same: it cannot choose between them."""
+    translator = trained_run.load()
+    decoder = translator.model.decoder
+    one, other = map(translator.target_tokenizer.pieces.index, ("A0", "F5"))
+    for variable in (decoder.embedding.embeddings, decoder.output_bias):
+        values = variable.numpy()
+        values[other] = values[one]
+        variable.assign(values)
+    return translator
+
+
+TEXTS = ["abc", "fed", "be"]
+
+
+@pytest.fixture(scope="module")
 def translations(translator):
-    return translator.translate(["abc", "fed", "be"])
+    return translator.translate(TEXTS)
 
 
-def differences(translator, translations, **changes):
-    (first,), *others = translations
-    changed = [[replace(first, **changes)], *others]
-    return compare(translator, translations, changed).differences
+@pytest.fixture(scope="module")
+def beams(translator):
+    """The three best of each text."""
+    return translator.translate(TEXTS, beam_size=3, n_best=3)
 
 
-def test_equal_translations_pass(translator, translations):
-    result = compare(translator, translations, translations)
-    assert (result.examples, result.near_ties, result.differences) == (3, 0, [])
+def changed(translations, rank=0, **changes):
+    """The translations, one hypothesis about the first text changed."""
+    first, *others = translations
+    first = [*first]
+    first[rank] = replace(first[rank], **changes)
+    return [first, *others]
 
 
-def test_another_text_is_a_difference(translator, translations):
-    assert "Keras says" in differences(translator, translations, text="A0")[0]
+def differences(translator, translations, rank=0, **changes):
+    return compare(
+        translator, translations, changed(translations, rank, **changes)
+    ).differences
+
+
+def test_equal_translations_pass(translator, translations, beams):
+    for found in (translations, beams):
+        result = compare(translator, found, found)
+        assert (result.examples, result.near_ties, result.differences) == (3, 0, [])
+
+
+def test_a_difference_names_the_text_and_what_differs(translator, translations):
+    (line,) = differences(translator, translations, text="A0")
+    assert line == "'abc': Keras says 'C2 B1 A0', the file 'A0'"
 
 
 def test_another_score_is_a_difference(translator, translations):
@@ -45,7 +84,22 @@ def test_another_alignment_is_a_difference(translator, translations):
     assert "alignments differ" in found[0]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_float32_rounding_explains_is_no_difference(translator, translations):
+    (best,) = translations[0]
+    rounded = {"score": best.score + 1e-5, "alignment": best.alignment + 1e-4}
+    assert differences(translator, translations, **rounded) == []
+
+
+def test_a_file_without_alignments_is_compared_by_text_and_score(
+    translator, translations
+):
+    without = [[replace(best, alignment=None)] for (best,) in translations]
+    assert compare(translator, translations, without).differences == []
+    worse = changed(without, score=without[0][0].score - 1)
+    assert "score" in compare(translator, translations, worse).differences[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_a_difference_even_where_the_text_agrees(
     translator, translations, value
 ):
@@ -56,14 +110,114 @@ def test_what_is_no_number_is_a_difference_even_where_the_text_agrees(
     assert "not a finite number" in found[0]
 
 
-def test_a_first_difference_at_a_near_tie_is_counted_and_let_through(
-    translator, translations, monkeypatch
-):
-    monkeypatch.setattr("pocketseq.export.verification.NEAR_TIE", 1e9)
-    (first,), *others = translations
-    changed = [[replace(first, text="A0")], *others]
-    result = compare(translator, translations, changed)
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_every_hypothesis_of_a_beam_is_compared(translator, beams, rank):
+    one = beams[0][rank]
+    for name, value, expected in (
+        ("text", "A0", f"hypothesis {rank + 1}: Keras says {one.text!r}"),
+        ("score", one.score - 0.01, f"hypothesis {rank + 1}: Keras' score is"),
+        ("score", np.nan, f"hypothesis {rank + 1}: the file's score or alignment is"),
+        ("alignment", one.alignment * np.nan, "is not a finite number"),
+        ("alignment", one.alignment[:, ::-1], "the alignments differ by up to"),
+    ):
+        (line,) = differences(translator, beams, rank, **{name: value})
+        assert expected in line
+
+
+def test_a_beam_in_another_order_is_a_difference(translator, beams):
+    first, second, third = beams[0]
+    swapped = [[first, third, second], *beams[1:]]
+    (line,) = compare(translator, beams, swapped).differences
+    assert line.startswith("'abc': hypothesis 2: ")
+
+
+def test_hypotheses_that_do_not_exist_are_equal_whatever_they_hold(translator, beams):
+    def with_last(score):
+        nothing = replace(beams[0][2], text="", score=score, alignment=None)
+        return [[*beams[0][:2], nothing], *beams[1:]]
+
+    result = compare(translator, with_last(-1e9), with_last(-5e8))
+    assert (result.near_ties, result.differences) == (0, [])
+    # One that exists in the file only is a difference.
+    (line,) = compare(translator, with_last(-1e9), beams).differences
+    assert "hypothesis 3" in line
+
+
+def test_a_first_difference_at_a_tie_is_counted_and_let_through(level):
+    expected = level.translate(TEXTS)
+    # Of two that are level, the one with the smaller id wins.
+    assert expected[0][0].text == "C2 B1 A0"
+    result = compare(level, expected, changed(expected, text="C2 B1 F5"))
     assert (result.near_ties, result.differences) == (1, [])
+
+
+@pytest.mark.parametrize("text", ["D3 B1 A0", "C2 F5", "C2", ""])
+def test_a_first_difference_before_a_tie_is_a_difference(level, text):
+    expected = level.translate(TEXTS)
+    result = compare(level, expected, changed(expected, text=text))
+    assert result.near_ties == 0
+    assert f"the file {text!r}" in result.differences[0]
+
+
+def test_what_is_a_tie_to_one_model_is_a_difference_to_another(
+    translator, translations
+):
+    result = compare(translator, translations, changed(translations, text="C2 B1 F5"))
+    assert (result.near_ties, len(result.differences)) == (0, 1)
+
+
+def test_another_score_or_alignment_is_a_difference_where_there_is_a_tie(level):
+    expected = level.translate(TEXTS)
+    (best,) = expected[0]
+    for changes in ({"score": best.score - 1}, {"alignment": best.alignment[:, ::-1]}):
+        result = compare(level, expected, changed(expected, **changes))
+        assert (result.near_ties, len(result.differences)) == (0, 1)
+
+
+def test_a_beam_that_differs_at_a_tie_is_counted_and_let_through(level):
+    expected = level.translate(TEXTS, beam_size=3, n_best=3)
+    swapped = [[expected[0][1], expected[0][0], expected[0][2]], *expected[1:]]
+    result = compare(level, expected, swapped)
+    assert (result.near_ties, result.differences) == (1, [])
+
+
+def test_margins_of_a_beam_are_the_gaps_between_its_candidates(translator):
+    """Against a beam search in Python, over teacher-forced probabilities."""
+    source, beam_size = "cab", 2
+    margins = beam_margins(translator, source, beam_size)
+    hypotheses, expected = [((), 0.0)], []
+    while not all(ids[-1:] == (END,) for ids, _ in hypotheses):
+        candidates = []
+        for ids, total in hypotheses:
+            if ids[-1:] == (END,):
+                candidates.append((ids, total))
+                continue
+            for token, log in enumerate(next_logs(translator, source, ids)):
+                if token not in (PAD, START):
+                    candidates.append(((*ids, token), total + log))
+        candidates.sort(key=lambda one: one[1] / len(one[0]), reverse=True)
+        scores = [total / len(ids) for ids, total in candidates[: beam_size + 1]]
+        expected.append(min(-np.diff(scores)))
+        hypotheses = candidates[:beam_size]
+    np.testing.assert_allclose(margins, expected, atol=1e-4)
+    assert len(margins) >= 4 and min(margins) > NEAR_TIE
+
+
+def next_logs(translator, source, ids):
+    """Log-probabilities of the token after some, by a call of the model."""
+    (source_ids,) = translator.source_tokenizer.tokenize([source]).to_list()
+    logits, _ = translator.model(
+        np.array([source_ids]), np.array([len(source_ids)]), np.array([[START, *ids]])
+    )
+    last = logits.numpy()[0, -1].astype(np.float64)
+    return last - np.log(np.exp(last).sum())
+
+
+def test_margins_show_a_tie_and_no_other_step(level):
+    assert min(beam_margins(level, "abc", 3)) < NEAR_TIE
+    ids = [*level.target_tokenizer.tokenize(["C2 B1 A0"]).to_list()[0], END]
+    (margins,) = step_margins(level, ["abc"], [ids])
+    np.testing.assert_array_equal(margins < NEAR_TIE, [False, False, True, False])
 
 
 def test_margins_are_the_lead_of_the_best_candidate_at_each_step(translator):
@@ -113,3 +267,10 @@ def test_a_lower_bleu_is_a_loss():
     assert loss.points > 10 and loss.is_real
     same = quality_loss(references, texts, texts, kind="character", metric="bleu")
     assert same.points == 0 and not same.is_real
+
+
+def test_texts_are_timed_one_by_one(translator):
+    texts = ["abc", "fed"] * 3
+    found, milliseconds = translate_timed(translator, texts)
+    assert [one.text for one in found] == ["C2 B1 A0", "D3 E4 F5"] * 3
+    assert milliseconds > 0

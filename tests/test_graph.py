@@ -1,0 +1,196 @@
+"""The exported function against the Keras model, on weights that nobody has trained."""
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from random_models import TEXTS, random_translator
+
+from pocketseq.export import graph
+from pocketseq.export.flatbuffer import finished, forbidden_operators
+from pocketseq.export.runtime import text_of
+from pocketseq.export.tflite import convert
+from pocketseq.pipeline.normalization import Normalization
+
+OUTPUTS = ["text", "score", "alignment"]
+BEAM = 3
+FOLDED = Normalization(fold_case=True)
+DECOMPOSED = Normalization(decompose=True)
+BOTH = Normalization(fold_case=True, decompose=True)
+
+# Kinds of source and target, and the model. The first two read texts so long that there
+# are short buffers for most, and that long buffers are filled in blocks.
+CASES = {
+    "character-word": dict(lengths=(80, 90), normalization=BOTH, end=2, seed=8),
+    "wordpiece-wordpiece": dict(
+        lengths=(80, 72), normalization=BOTH, end=1, seed=2, input_feeding=True
+    ),
+    "word-character": dict(
+        lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
+        tied_output=False, encoder_layers=2,
+    ),
+    "character-character": dict(
+        lengths=(24, 32), normalization=FOLDED, end=3, penalty=0.0, attention="dot",
+        bidirectional=False, decoder_layers=2,
+    ),
+    # This one never ends.
+    "wordpiece-word": dict(
+        lengths=(24, 32), normalization=DECOMPOSED, end=-1e4, penalty=0.6
+    ),
+}  # fmt: skip
+SHORT = {"source": 16, "target": 10}
+
+
+class Case:
+    """A translator, and the signatures of its graph by beam size."""
+
+    def __init__(self, translator):
+        self.translator = translator
+        self.length = translator.source_tokenizer.max_code_points
+        functions = {
+            "translate": graph.translate_function(translator),
+            "translate_beam": graph.translate_function(translator, beam_size=BEAM),
+        }
+        self.model = finished(convert(functions), OUTPUTS)
+        interpreter = Interpreter(model_content=self.model)
+        runners = map(interpreter.get_signature_runner, functions)
+        self.runners = dict(zip((1, BEAM), runners, strict=True))
+
+    def run(self, text, beam):
+        row = np.zeros((1, self.length), np.int32)
+        row[0, : len(text)] = [ord(character) for character in text]
+        return self.runners[beam](text=row)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    kinds = request.param.split("-")
+    translator = random_translator(*kinds, **CASES[request.param])
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "character-word":
+            _, longest = graph.search_sizes(translator)
+            shorter = longest._replace(**SHORT)
+            patch.setattr(graph, "search_sizes", lambda _: (shorter, longest))
+        return Case(translator)
+
+
+@pytest.fixture(scope="module")
+def greedy(case):
+    """What Keras finds greedily, made once."""
+    return case.translator.translate(TEXTS, beam_size=1)
+
+
+def assert_equals_keras(case, beam, expected):
+    """Runs the graph on the texts that were translated, and compares everything."""
+    for hypotheses in expected:
+        source = hypotheses[0].source
+        found = case.run(source, beam)
+        for rank, wanted in enumerate(hypotheses):
+            score, alignment = found["score"][rank], found["alignment"][rank]
+            assert (wanted.score < -1e6) == (score < -1e6), ascii(source)
+            if score < -1e6:
+                continue  # there are fewer hypotheses
+            assert text_of(found["text"][rank]) == wanted.text, ascii(source)
+            assert score == pytest.approx(wanted.score, abs=1e-3)
+            size = len(wanted.text)
+            assert not found["text"][rank, size:].any()
+            assert not alignment[size:].any()
+            assert not alignment[:, len(source) :].any()
+            np.testing.assert_allclose(
+                alignment[:size, : len(source)], wanted.alignment, atol=1e-3
+            )
+
+
+def test_outputs_differ(greedy):
+    """What the other tests need in order to mean something."""
+    assert len({best.text for (best,) in greedy}) >= 8
+
+
+def test_greedy_search_equals_keras_in_text_score_and_alignment(case, greedy):
+    assert_equals_keras(case, 1, greedy)
+
+
+def test_a_beam_equals_keras_hypothesis_by_hypothesis(case):
+    expected = case.translator.translate(TEXTS, beam_size=BEAM, n_best=BEAM)
+    assert sum(len({one.text for one in best}) > 1 for best in expected) >= 10
+    assert_equals_keras(case, BEAM, expected)
+
+
+@pytest.mark.parametrize("case", ["character-word"], indirect=True)
+def test_texts_that_just_fit_the_short_buffers_or_just_do_not_equal_keras(case):
+    translator = case.translator
+    random = np.random.default_rng(0)
+    texts = ["".join(random.choice([*"abcdgß "], 1 + n % 20)) for n in range(200)]
+    expected = translator.translate(texts, beam_size=1)
+    sizes = translator.source_tokenizer.tokenize(texts).row_lengths().numpy()
+    # A word each, and the end.
+    counts = [best.text.count(" ") + 2 for (best,) in expected]
+    read, written = SHORT["source"], SHORT["target"]
+    assert {read - 1, read, read + 1} <= set(sizes)
+    short = {count for count, size in zip(counts, sizes, strict=True) if size <= read}
+    assert {written - 1, written, written + 1} <= short
+    assert_equals_keras(case, 1, expected)
+
+
+@pytest.mark.parametrize("case", ["wordpiece-word"], indirect=True)
+def test_a_model_that_never_ends_returns_when_its_buffers_are_full(case, greedy):
+    tokenizer = case.translator.target_tokenizer
+    longest_word = max(map(len, tokenizer.piece_texts))
+    written = 0
+    for text in TEXTS:
+        found = case.run(text[: case.length].split("\0")[0], 1)
+        if found["text"].any():
+            # As many whole words as there is room for.
+            size = len(text_of(found["text"][0]))
+            assert tokenizer.max_code_points - size <= longest_word
+            written += 1
+    assert written > 20
+
+
+def hostile_rows(length, count):
+    """Random int32 patterns, with more and more code points that a model knows."""
+    random = np.random.default_rng(2)
+    limits = np.iinfo(np.int32)
+    known = np.array([ord(character) for character in "".join(TEXTS)], np.int32)
+    edges = np.array([-1, 0x10FFFF, 0x110000, 0xD7FF, 0xD800, 0xDFFF, 0xE000], np.int32)
+    for value in (limits.min, limits.max, *edges):
+        yield np.full((1, length), value, np.int32)
+    for share in np.linspace(0, 1, count):
+        pattern = random.integers(limits.min, limits.max, length, endpoint=True)
+        near = random.integers(0, 0x110000, length)
+        chosen = random.random((3, length))
+        row = np.where(chosen[0] < 0.5, pattern, near)
+        row = np.where(chosen[1] < 0.1, random.choice(edges, length), row)
+        row = np.where(chosen[2] < share, random.choice(known, length), row)
+        yield row.astype(np.int32)[None]
+
+
+@pytest.mark.parametrize("beam", [1, BEAM])
+def test_any_int32_pattern_gets_a_defined_answer(case, beam):
+    target_length = case.translator.target_tokenizer.max_code_points
+    for row in hostile_rows(case.length, 50):
+        found = case.runners[beam](text=row)
+        codes, alignment = found["text"], found["alignment"]
+        assert codes.shape == (beam, target_length)
+        assert found["score"].shape == (beam,)
+        assert alignment.shape == (beam, target_length, case.length)
+        assert all(np.isfinite(found[name]).all() for name in OUTPUTS)
+        assert (np.diff(found["score"]) <= 0).all()
+        assert (found["score"] <= 0).all()
+        assert (codes >= 0).all() and (codes <= 0x10FFFF).all()
+        assert not ((codes >= 0xD800) & (codes <= 0xDFFF)).any()
+        real = np.cumsum(codes == 0, axis=1) == 0
+        assert not codes[~real].any()
+        assert (alignment >= 0).all()
+        np.testing.assert_allclose(alignment[real].sum(axis=1), 1, atol=1e-3)
+        assert not alignment[~real].any()
+
+
+def test_an_empty_text_gives_empty_text_and_score_0(case):
+    for beam in case.runners:
+        found = case.run("", beam)
+        assert not found["text"].any() and not found["alignment"].any()
+        assert found["score"][0] == 0
+
+
+def test_only_allowed_operators_are_used(case):
+    assert forbidden_operators(case.model) == []
