@@ -358,15 +358,21 @@ def _exported_files(path):
     return files
 
 
+# Longer texts are no short text; their alignment alone would be gigabytes.
+_LONGEST = 4096
+
+
 def _lengths(text):
     """Reads ``64,256``: different numbers, at least 1."""
     if text is None:
         return ()
     numbers = [part.strip() for part in text.split(",")]
     lengths = tuple(int(number) for number in numbers if number.isdecimal())
-    if len(set(lengths)) != len(numbers) or min(lengths) < 1:
+    right = len(set(lengths)) == len(numbers)
+    if not right or min(lengths) < 1 or max(lengths) > _LONGEST:
         raise UserError(
-            f"--length {text}: expected different whole numbers above 0, such as 64,256"
+            f"--length {text}: expected different whole numbers above 0, such as "
+            f"64,256, and at most {_LONGEST}"
         )
     return lengths
 

@@ -106,8 +106,9 @@ def export_bundle(run, options, *, output=None, force=False):
     folder = Path(output) if output else run.folder / "export"
     _refuse_to_destroy(folder, force)
     export = _Export(run, options)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
+    # Beside the folder, or as near as there is one: a failure makes no folders.
+    near = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(dir=near, prefix=".export-") as name:
         temporary = Path(name)
         if options.recipes:
             # float32 is made in any case: the gate compares it with Keras.
@@ -122,6 +123,7 @@ def export_bundle(run, options, *, output=None, force=False):
         if not export.failures:
             if folder.exists():
                 folder.rename(temporary / "replaced")
+            folder.parent.mkdir(parents=True, exist_ok=True)
             bundle.rename(folder)
     return Report(
         folder, export.config.metric, export.reports, export.failures, export.notes
@@ -181,14 +183,14 @@ class _Export:
             for beam in self._beams()
         }
         model = convert(functions)
+        compatible = self.options.compatible
+        model = quantize_weights(model, recipe, compatible=compatible)
         forbidden = forbidden_operators(model)
         if forbidden:
             self.failures.append(
                 f"{name}: operators not allowed: {', '.join(forbidden)}"
             )
             return
-        compatible = self.options.compatible
-        model = quantize_weights(model, recipe, compatible=compatible)
         model = finished(model, _OUTPUTS)
         needed = minimum_runtime(model)
         if compatible and _version(needed) > _version(_COMPATIBLE_RUNTIME):

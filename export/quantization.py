@@ -110,6 +110,8 @@ def _silence():
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        yield
-    logging.disable(logging.NOTSET)
-    logging.root.setLevel(level)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+            logging.root.setLevel(level)

@@ -93,8 +93,15 @@ class Translator:
 
         Returns:
             A dict of ``text``, ``score`` and ``alignment``, copies.
+
+        Raises:
+            ValueError: There is no signature for this length, or none with a beam.
         """
-        name = self.lengths[code_points.shape[1]][beam]
+        length = code_points.shape[1]
+        name = self.lengths.get(length, (None, None))[beam]
+        if name is None:
+            search = "with a beam" if beam else "without a beam"
+            raise ValueError(f"no signature of length {length} {search}")
         with self._lock:
             if name not in self._runners:
                 self._runners[name] = self._interpreter.get_signature_runner(name)
@@ -110,7 +117,7 @@ class Translator:
                 beam_size = preferred
         if beam_size == 1 and n_best == 1:
             return False
-        if beam_size != self.beam_size or n_best > self.beam_size:
+        if self.beam_size is None or beam_size != self.beam_size or n_best > beam_size:
             held = (
                 f"a beam of {self.beam_size}"
                 if self.beam_size

@@ -171,9 +171,11 @@ class SavedModelTranslator:
 
     def _signature(self, beam_size, n_best):
         signatures = self._loaded.signatures
+        held = self.manifest.get("beam_size")
+        if beam_size is None and self.manifest["recipe"]["search"]["beam_size"] == held:
+            beam_size = held  # what the recipe prefers
         if max(beam_size or 1, n_best) == 1:
             return signatures["serving_default"]
-        held = self.manifest.get("beam_size")
         if held is None or (beam_size or held) != held or n_best > held:
             raise UserError(
                 f"this SavedModel holds {_held(held)}: expected --beam and --n-best "

@@ -22,6 +22,9 @@ _NO_SCORE = -1e6
 
 _RESAMPLES = 2000
 
+# Near ties are rare: where more texts differ, something is wrong.
+_MOST_TIES = 100
+
 # Texts scored at once: their scores for all tokens of a large vocabulary take memory.
 _ROWS = 32
 
@@ -57,7 +60,10 @@ def compare(translator, expected, actual):
         for wanted, found in pairs
         if (difference := _first_difference(wanted, found))
     ]
-    near_ties = _near_ties(translator, different)
+    # So many are no ties, and to look at each would take long.
+    near_ties = [False] * len(different)
+    if len(different) <= _MOST_TIES:
+        near_ties = _near_ties(translator, different)
     return Equality(
         examples=len(expected),
         near_ties=sum(near_ties),
@@ -101,9 +107,15 @@ def _difference(wanted, found):
 def _near_ties(translator, different):
     """Whether each of some pairs parts at a step where two candidates were level."""
     if different and len(different[0][0]) > 1:
-        return [_beam_is_level(translator, *pair[:2]) for pair in different]
+        return [
+            _differs_in_text(*pair[:2]) and _beam_is_level(translator, *pair[:2])
+            for pair in different
+        ]
     ties = []
     for wanted, found, _ in different:
+        if not _differs_in_text(wanted, found):
+            ties.append(False)
+            continue
         step = _first_different_step(translator, wanted[0], found[0])
         tie = False
         if step is not None:
@@ -115,11 +127,22 @@ def _near_ties(translator, different):
     return ties
 
 
+def _differs_in_text(wanted, found):
+    """Whether two lists of hypotheses differ in text first, with all numbers finite."""
+    for one in found:
+        alignment = 0.0 if one.alignment is None else one.alignment
+        if not (np.isfinite(one.score) and np.isfinite(alignment).all()):
+            return False
+    pairs = zip(wanted, found, strict=True)
+    first = next(pair for pair in pairs if _difference(*pair))
+    return first[0].text != first[1].text
+
+
 def _beam_is_level(translator, wanted, found):
     """Whether a beam search came to a step at which two candidates were level."""
     if not np.isfinite([one.score for one in found]).all():
         return False
-    margins = beam_margins(translator, wanted[0].source, len(wanted))
+    margins = beam_margins(translator, wanted[0].source, len(found))
     return min(margins, default=np.inf) < NEAR_TIE
 
 
@@ -162,7 +185,10 @@ def _first_different_step(translator, wanted, found):
     for step, token_id in enumerate(wanted.token_ids):
         if written and not tokenizer.continues[token_id]:
             written += tokenizer.separator
-        written += tokenizer.piece_texts[token_id]
+        if token_id in tokenizer.unknown_ids:  # a copied character
+            written = wanted.text[: len(written) + 1]
+        else:
+            written += tokenizer.piece_texts[token_id]
         if not found.text.startswith(written):
             return step
     return len(wanted.token_ids) - 1

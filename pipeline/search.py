@@ -171,7 +171,7 @@ def _start(active, beam_size, max_length, source_length):
     nothing = unknown_zero(tf.reduce_sum(tf.cast(active, tf.int32)))
     return _Beam(
         last_token=tf.fill(shape, START),
-        log_probability=(1.0 - first) * IMPOSSIBLE,
+        log_probability=(first - 1.0) * -IMPOSSIBLE,
         length=tf.zeros(shape, tf.int32),
         finished=inactive,
         tokens=tf.fill([max_length, *shape], PAD),

@@ -33,7 +33,8 @@ class ModelTranslator:
     def resized(self, code_points):
         """Returns the same translator for source texts of another length.
 
-        The target length changes in proportion.
+        The target length grows in proportion; it never shrinks, because some short
+        texts become long ones.
 
         Args:
             code_points: The longest source text.
@@ -45,7 +46,7 @@ class ModelTranslator:
         return ModelTranslator(
             self.model,
             source.resized(code_points),
-            target.resized(max(1, round(share * target.max_code_points))),
+            target.resized(round(max(share, 1.0) * target.max_code_points)),
             self.config,
         )
 

@@ -52,11 +52,11 @@ def report(trained_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_run(trained_run, corpus_folder, tmp_path_factory):
-    """The same run with 20 lines to measure on: enough to fail."""
+    """The same run with 8 lines to measure on: enough to fail."""
     folder = tmp_path_factory.mktemp("small") / "run"
     shutil.copytree(trained_run.folder, folder)
     lines = (corpus_folder / "dev.tsv").read_text(encoding="utf-8").splitlines()
-    (folder / "dev.tsv").write_text("\n".join(lines[:20]), encoding="utf-8")
+    (folder / "dev.tsv").write_text("\n".join(lines[:8]), encoding="utf-8")
     config = (folder / "config.toml").read_text(encoding="utf-8")
     changed = config.replace(str(corpus_folder / "dev.tsv"), str(folder / "dev.tsv"))
     assert changed != config
@@ -414,7 +414,7 @@ def test_a_wrong_weight_stops_the_export(small_run, tmp_path, monkeypatch):
 def test_a_weight_that_is_no_number_stops_the_export(small_run, tmp_path, monkeypatch):
     wrong_weights(monkeypatch, lambda bias: np.full_like(bias, np.nan))
     (failure,) = failed_export(small_run, tmp_path)
-    assert "20 of 20 dev texts differ from Keras" in failure
+    assert "8 of 8 dev texts differ from Keras" in failure
 
 
 def test_a_beam_that_differs_stops_the_export(small_run, tmp_path, monkeypatch):
@@ -456,11 +456,20 @@ def test_a_file_that_needs_a_newer_runtime_is_not_called_compatible(
     asked = []
     original = bundle.quantize_weights
 
-    def not_compatible(model, recipe, *, compatible):
+    def quantize_weights(model, recipe, *, compatible):
         asked.append(compatible)
-        return original(model, recipe)
+        return original(model, recipe, compatible=compatible)
 
-    monkeypatch.setattr(bundle, "quantize_weights", not_compatible)
-    (failure,) = failed_export(small_run, tmp_path, recipes=("int8",), compatible=True)
-    assert failure.startswith("int8: needs runtime 2.17.0, expected at most 2.14.0")
-    assert asked == [True, True]
+    monkeypatch.setattr(bundle, "quantize_weights", quantize_weights)
+    monkeypatch.setattr(bundle, "minimum_runtime", lambda _: "2.17.0")
+    (failure,) = failed_export(small_run, tmp_path, compatible=True)
+    assert failure.startswith("float32: needs runtime 2.17.0, expected at most 2.14.0")
+    assert asked == [True]
+
+
+def test_a_failed_export_leaves_no_folder_on_the_way(small_run, tmp_path, monkeypatch):
+    wrong_weights(monkeypatch, lambda bias: np.full_like(bias, np.nan))
+    options = Options(recipes=("float32",))
+    report = export_bundle(small_run, options, output=tmp_path / "a" / "b" / "out")
+    assert not report.passed
+    assert list(tmp_path.iterdir()) == []

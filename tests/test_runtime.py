@@ -9,52 +9,74 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pocketseq.export.bundle import Options, export_bundle
-from pocketseq.export.runtime import Translator, read_manifest, text_of
+from pocketseq.export.runtime import Translator, text_of
 from pocketseq.export.verification import compare
 from pocketseq.pipeline.errors import UserError
 
 BEAM = 3
 LENGTHS = (16, 8)
+OUTPUTS = ["text", "score", "alignment"]
 WORDS = ["abc", "fed", "be", "cafe", "dad", "face", "abcdefab", "abcdefabc", ""]
 
 
-@pytest.fixture(scope="module")
-def path(trained_run, tmp_path_factory):
-    """A file with two lengths and a beam, as an export writes it."""
-    folder = tmp_path_factory.mktemp("runtime") / "out"
-    options = Options(recipes=("float32",), beam_size=BEAM, lengths=LENGTHS)
-    report = export_bundle(trained_run, options, output=folder)
-    assert report.passed, report.failures
-    return folder / "model-float32.tflite"
-
-
-@pytest.fixture(scope="module")
-def greedy_path(trained_run, tmp_path_factory, path):
-    """A file with the greedy search only."""
+def write_file(path, translator, lengths, beam_size):
+    """Writes a file as an export does, without all that an export checks."""
     from pocketseq.export.flatbuffer import finished
     from pocketseq.export.graph import translate_function
     from pocketseq.export.metadata import attach_metadata
     from pocketseq.export.tflite import convert
 
-    manifest = read_manifest(path)
-    manifest["signatures"] = {"translate": manifest["signatures"]["translate"]}
-    model = convert({"translate": translate_function(trained_run.load())})
-    model = finished(model, ["text", "score", "alignment"])
+    functions, signatures = {}, {}
+    for length in lengths:
+        sized = translator.resized(length)
+        m = sized.target_tokenizer.max_code_points
+        end = "" if length == lengths[0] else f"_{length}"
+        for beam in (None, beam_size) if beam_size else (None,):
+            name = f"translate_beam{end}" if beam else f"translate{end}"
+            functions[name] = translate_function(sized, beam_size=beam)
+            shapes = [[beam or 1, m], [beam or 1], [beam or 1, m, length]]
+            signatures[name] = {
+                "inputs": [{"name": "text", "shape": [1, length]}],
+                "outputs": [
+                    {"name": output, "shape": shape}
+                    for output, shape in zip(OUTPUTS, shapes, strict=True)
+                ],
+            }
+    manifest = {
+        "name": "backwards",
+        "task": "to spell a word backwards",
+        "target": {"tokenizer": "word"},
+        "signatures": signatures,
+        "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
+    }
     files = {"manifest.json": json.dumps(manifest)}
-    greedy = tmp_path_factory.mktemp("greedy") / "greedy.tflite"
-    greedy.write_bytes(attach_metadata(model, manifest, files))
-    return greedy
-
-
-@pytest.fixture(scope="module")
-def translator(path):
-    return Translator(path)
+    model = finished(convert(functions), OUTPUTS)
+    path.write_bytes(attach_metadata(model, manifest, files))
+    return path
 
 
 @pytest.fixture(scope="module")
 def keras(trained_run):
     return trained_run.load()
+
+
+@pytest.fixture(scope="module")
+def path(keras, tmp_path_factory):
+    """A file with two lengths and a beam."""
+    folder = tmp_path_factory.mktemp("runtime")
+    return write_file(folder / "beam.tflite", keras, LENGTHS, BEAM)
+
+
+@pytest.fixture(scope="module")
+def greedy_path(keras, tmp_path_factory):
+    """A file with the greedy search only."""
+    folder = tmp_path_factory.mktemp("greedy")
+    return write_file(folder / "greedy.tflite", keras, LENGTHS[:1], None)
+
+
+@pytest.fixture(scope="module")
+def translator(path):
+    return Translator(path)
 
 
 @pytest.fixture
@@ -177,9 +199,8 @@ def test_a_long_text_is_cut_and_that_is_logged(translator, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("pocketseq"), "propagate", True)
     long = "abc" * 40
     assert translator(long) == translator(long[:16])
-    assert [r.getMessage() for r in caplog.records] == [
-        "cut 1 of 1 texts to 16 code points"
-    ]
+    messages = {record.getMessage() for record in caplog.records}
+    assert messages == {"cut 1 of 1 texts to 16 code points"}
 
 
 # Beams.
@@ -263,3 +284,21 @@ def test_a_model_of_other_origin_is_refused(path, tmp_path):
     other.write_bytes(data[: data.rindex(b"PK\x05\x06") - 200])
     with pytest.raises(UserError, match="no manifest in it"):
         Translator(other)
+
+
+def test_n_best_of_a_file_without_a_beam_are_refused(greedy_path):
+    with pytest.raises(UserError, match="greedy search only"):
+        Translator(greedy_path).translate(["abc"], n_best=2)
+
+
+def test_a_beam_or_a_length_that_is_not_there_cannot_be_called(greedy_path):
+    translator = Translator(greedy_path)
+    with pytest.raises(ValueError, match="no signature of length 16 with a beam"):
+        translator.run(np.zeros((1, 16), np.int32), beam=True)
+    with pytest.raises(ValueError, match="no signature of length 5"):
+        translator.run(np.zeros((1, 5), np.int32))
+
+
+def test_the_shortest_signature_gives_the_same_answer_as_a_longer_one(path):
+    # Six letters fit the shorter one; their phones need as much room as ever.
+    assert Translator(path)("abcdef") == Translator(path, length=16)("abcdef")

@@ -66,6 +66,7 @@ def manifest(translator, beam_size):
         "source": {"max_code_points": translator.source_tokenizer.max_code_points},
         "target": {"tokenizer": translator.target_tokenizer.kind},
         **({"beam_size": beam_size} if beam_size else {}),
+        "recipe": {"search": {"beam_size": 1}},
     }
 
 

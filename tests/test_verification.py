@@ -274,3 +274,29 @@ def test_texts_are_timed_one_by_one(translator):
     found, milliseconds = translate_timed(translator, texts)
     assert [one.text for one in found] == ["C2 B1 A0", "D3 E4 F5"] * 3
     assert milliseconds > 0
+
+
+# What is wrong is no tie, however close the candidates were.
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_no_number_in_a_beam_is_a_difference_even_at_a_tie(level, rank):
+    expected = level.translate(TEXTS, beam_size=3, n_best=3)
+    nothing = expected[0][rank].alignment * np.nan
+    result = compare(level, expected, changed(expected, rank, alignment=nothing))
+    assert (result.near_ties, len(result.differences)) == (0, 1)
+
+
+def test_no_number_in_another_text_is_a_difference_even_at_a_tie(level):
+    expected = level.translate(TEXTS)
+    nothing = expected[0][0].alignment * np.nan
+    actual = changed(expected, text="C2 B1 F5", alignment=nothing)
+    result = compare(level, expected, actual)
+    assert (result.near_ties, len(result.differences)) == (0, 1)
+
+
+def test_another_score_of_the_same_beam_is_a_difference_even_at_a_tie(level):
+    expected = level.translate(TEXTS, beam_size=3, n_best=3)
+    score = expected[0][0].score - 1
+    result = compare(level, expected, changed(expected, 0, score=score))
+    assert (result.near_ties, len(result.differences)) == (0, 1)
