@@ -87,8 +87,7 @@ def _first_difference(wanted, found):
 def _difference(wanted, found):
     """Says in what two translations differ; empty where they are equal."""
     # NaN first: it compares unequal to nothing in the wrong direction.
-    alignment = 0.0 if found.alignment is None else found.alignment
-    if not (np.isfinite(found.score) and np.isfinite(alignment).all()):
+    if not _is_finite(found):
         return "the file's score or alignment is not a finite number"
     if wanted.text != found.text:
         return f"Keras says {wanted.text!r}, the file {found.text!r}"
@@ -104,6 +103,12 @@ def _difference(wanted, found):
     return ""
 
 
+def _is_finite(translation):
+    """Whether the numbers of a translation are numbers."""
+    alignment = 0.0 if translation.alignment is None else translation.alignment
+    return bool(np.isfinite(translation.score) and np.isfinite(alignment).all())
+
+
 def _near_ties(translator, different):
     """Whether each of some pairs parts at a step where two candidates were level."""
     if different and len(different[0][0]) > 1:
@@ -113,26 +118,22 @@ def _near_ties(translator, different):
         ]
     ties = []
     for wanted, found, _ in different:
-        if not _differs_in_text(wanted, found):
+        # Where Keras takes no step, there is none that could be level.
+        if not (wanted[0].token_ids and _differs_in_text(wanted, found)):
             ties.append(False)
             continue
-        step = _first_different_step(translator, wanted[0], found[0])
-        tie = False
-        if step is not None:
-            one = wanted[0]
-            (margins,) = step_margins(translator, [one.source], [one.token_ids])
-            # Text does not tell "ab" from the beginning of "abc": the step before, too.
-            tie = bool(min(margins[max(step - 1, 0) : step + 1]) < NEAR_TIE)
-        ties.append(tie)
+        one = wanted[0]
+        step = _first_different_step(translator, one, found[0])
+        (margins,) = step_margins(translator, [one.source], [one.token_ids])
+        # Text does not tell "ab" from the beginning of "abc": the step before, too.
+        ties.append(bool(min(margins[max(step - 1, 0) : step + 1]) < NEAR_TIE))
     return ties
 
 
 def _differs_in_text(wanted, found):
     """Whether two lists of hypotheses differ in text first, with all numbers finite."""
-    for one in found:
-        alignment = 0.0 if one.alignment is None else one.alignment
-        if not (np.isfinite(one.score) and np.isfinite(alignment).all()):
-            return False
+    if not all(map(_is_finite, found)):
+        return False
     pairs = zip(wanted, found, strict=True)
     first = next(pair for pair in pairs if _difference(*pair))
     return first[0].text != first[1].text
@@ -140,8 +141,6 @@ def _differs_in_text(wanted, found):
 
 def _beam_is_level(translator, wanted, found):
     """Whether a beam search came to a step at which two candidates were level."""
-    if not np.isfinite([one.score for one in found]).all():
-        return False
     margins = beam_margins(translator, wanted[0].source, len(found))
     return min(margins, default=np.inf) < NEAR_TIE
 
@@ -178,9 +177,7 @@ def beam_margins(translator, source, beam_size):
 
 
 def _first_different_step(translator, wanted, found):
-    """Returns the token at which two texts part; None where that cannot be said."""
-    if wanted.text == found.text or not np.isfinite(found.score):
-        return None
+    """Returns the token at which two different texts part."""
     tokenizer, written = translator.target_tokenizer, ""
     for step, token_id in enumerate(wanted.token_ids):
         if written and not tokenizer.continues[token_id]:
