@@ -10,7 +10,8 @@ from pocketseq.layers.attention import (
 from pocketseq.layers.decoder import AttentiveLSTMDecoder, DecoderState, Memory
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.encoder import LSTMEncoder
-from pocketseq.layers.lstm import LSTM, LSTMState
+from pocketseq.layers.lstm import LSTM
+from pocketseq.layers.recurrence import LSTMState
 
 __all__ = [
     "ATTENTIONS",

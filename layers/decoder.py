@@ -8,7 +8,13 @@ import tensorflow as tf
 from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
-from pocketseq.layers.lstm import LSTM, LSTMState, scan
+from pocketseq.layers.lstm import LSTM
+from pocketseq.layers.recurrence import (
+    LookBack,
+    LSTMState,
+    run_feeding_lstms,
+    swap_axes,
+)
 
 #: By these names an export finds the last two products: the readout, and the scores of
 #: the tokens.
@@ -204,46 +210,70 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             ``(rows, source_length)``, and the next :class:`DecoderState`.
         """
         state, context, weights = self._advance(
-            self._project_token(token_ids), state, memory, layer_dropout=None
+            self._project_token(token_ids), state, memory
         )
         logits = self._logits(self._readout(context, state.lstm[-1].hidden))
         return logits, weights, state
 
     def call(self, target_ids, memory, state, dropout_seed=None):
+        projected = project_tokens(
+            self.embedding, self.lstm[0], tf.transpose(target_ids)
+        )
         run = self._run_with_feeding if self.input_feeding else self._run_at_once
-        hidden, context, weights = run(target_ids, memory, state, dropout_seed)
+        hidden = swap_axes(run(projected, memory, state, dropout_seed))
+        context, weights = self.attention.attend(hidden, *memory)
         readout = self._drop(self._readout(context, hidden), 0, dropout_seed)
         return self._logits(readout), weights
 
-    def _run_at_once(self, target_ids, memory, state, dropout_seed):
-        """The LSTM over the whole target, then attention as one batched product."""
-        first = self.lstm[0]
-        projected = project_tokens(self.embedding, first, target_ids)
-        hidden, _ = first.run(projected, None, state.lstm[0])
+    def _run_at_once(self, projected, memory, state, dropout_seed):
+        """The LSTMs over the whole target, layer by layer, no attention between."""
+        hidden, _ = self.lstm[0].run(projected, None, state.lstm[0])
         for index in range(1, self.layers):
-            hidden = self._drop(hidden, index, dropout_seed)
-            hidden, _ = self.lstm[index](hidden, None, state.lstm[index])
-        context, weights = self.attention.attend(hidden, *memory)
-        return hidden, context, weights
+            inputs = hidden * self._layer_mask(hidden, index, dropout_seed)
+            lstm = self.lstm[index]
+            hidden, _ = lstm.run(lstm.project(inputs), None, state.lstm[index])
+        return hidden
 
-    def _run_with_feeding(self, target_ids, memory, state, dropout_seed):
+    def _run_with_feeding(self, projected, memory, state, dropout_seed):
         """Step after step, because each context is an input of the next step."""
-        projected = project_tokens(self.embedding, self.lstm[0], target_ids)
-        # The same features are dropped at every step, so one mask serves them all.
-        ones = tf.ones_like(projected[:, :1, : self.units])
-        layer_dropout = [
-            self._drop(ones, index, dropout_seed)[:, 0]
+        inputs = [self.lstm[0].kernel[self.embedding_size :]]
+        inputs += [lstm.kernel for lstm in self.lstm[1:]]
+        kernels = [
+            tf.concat([lstm.recurrent_kernel, kernel], axis=0)
+            for lstm, kernel in zip(self.lstm, inputs, strict=True)
+        ]
+        masks = [
+            self._layer_mask(projected[:, :, : self.units], index, dropout_seed)
             for index in range(1, self.layers)
         ]
+        return run_feeding_lstms(
+            projected,
+            state.lstm,
+            state.context,
+            kernels,
+            [tf.convert_to_tensor(lstm.bias) for lstm in self.lstm[1:]],
+            masks,
+            self._look_back(memory),
+        )
 
-        def step(state, projected):
-            state, context, weights = self._advance(
-                projected, state, memory, layer_dropout
-            )
-            return state, (state.lstm[-1].hidden, context, weights)
+    def _look_back(self, memory):
+        variables = self.attention.trainable_weights
 
-        by_time, _ = scan(step, state, tf.transpose(projected, [1, 0, 2]))
-        return tuple(tf.transpose(x, [1, 0, 2]) for x in by_time)
+        def attend(queries, parts):
+            memory, values = parts[:3], parts[3:]
+            # The attention's weights by their given values: a gradient needs to see
+            # them come in.
+            scope = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=scope):
+                return self.attention.attend(queries, *memory)[0]
+
+        weights = [tf.convert_to_tensor(variable) for variable in variables]
+        return LookBack(attend, [*memory, *weights])
+
+    def _layer_mask(self, hidden, index, dropout_seed):
+        """What dropout multiplies a layer's inputs by, ``(batch, units)``."""
+        ones = tf.ones_like(hidden[0])
+        return self._drop(ones[:, None], index, dropout_seed)[:, 0]
 
     def _project_token(self, token_ids):
         """From token ids ``(rows,)`` to what they add to the first LSTM's gates."""
@@ -251,18 +281,15 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             return self.token_table.project(token_ids)
         return self.lstm[0].project(self.embedding(token_ids))
 
-    def _advance(self, projected, state, memory, layer_dropout):
+    def _advance(self, projected, state, memory):
         """From projected tokens ``(rows, 4 * units)`` to the next state."""
         first = self.lstm[0]
         if self.input_feeding:
             context_kernel = first.kernel[self.embedding_size :]
             projected += tf.matmul(state.context, context_kernel)
         lstm_states = [first.update(projected, state.lstm[0])]
-        for index in range(1, self.layers):
-            inputs = lstm_states[-1].hidden
-            if layer_dropout:
-                inputs *= layer_dropout[index - 1]
-            lstm_states.append(self.lstm[index].step(inputs, state.lstm[index]))
+        for lstm, before in zip(self.lstm[1:], state.lstm[1:], strict=True):
+            lstm_states.append(lstm.step(lstm_states[-1].hidden, before))
         hidden = lstm_states[-1].hidden
         # Hypotheses about one text share its memory: they are its queries.
         texts = tf.shape(memory.values)[0]

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.layers.products import product
+
 # Up to this many tokens, a product with one-hot rows is faster than gathering
 # embeddings and multiplying them, and its gradient is the same on every run.
 _ONE_HOT_LIMIT = 512
@@ -34,10 +36,10 @@ def project_tokens(embedding, lstm, token_ids):
     Args:
         embedding: The embedding layer.
         lstm: The :class:`LSTM` that reads it first.
-        token_ids: int32 ``(batch, length)``.
+        token_ids: int32 ``(length, batch)``, or of any other shape.
 
     Returns:
-        float ``(batch, length, 4 * units)``.
+        float ``(length, batch, 4 * units)``.
     """
     size = embedding.input_dim
     if size > _ONE_HOT_LIMIT:
@@ -45,7 +47,7 @@ def project_tokens(embedding, lstm, token_ids):
     table = lstm.project(embedding.embeddings)
     one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), size, dtype=table.dtype)
     shape = tf.concat([tf.shape(token_ids), [4 * lstm.units]], axis=0)
-    return tf.reshape(tf.matmul(one_hot, table), shape)
+    return tf.reshape(product(one_hot, table), shape)
 
 
 class TokenTable:

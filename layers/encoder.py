@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
-from pocketseq.layers.lstm import LSTM, LSTMState, read_loop
+from pocketseq.layers.lstm import LSTM, read_loop
+from pocketseq.layers.recurrence import LSTMState, swap_axes
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")
@@ -79,17 +80,22 @@ class LSTMEncoder(keras.layers.Layer):
             width = self.units
 
     def call(self, source_ids, source_mask, dropout_seed=None):
+        # Ids change places for time-major inputs, because they are the least to move.
+        ids_by_time = tf.transpose(source_ids)
+
         def read_layer(layers, inputs):
             if inputs is None:
                 projected = [
-                    project_tokens(self.embedding, lstm, source_ids) for lstm in layers
+                    project_tokens(self.embedding, lstm, ids_by_time) for lstm in layers
                 ]
             else:
-                projected = [lstm.project(inputs) for lstm in layers]
-            return [
+                by_time = swap_axes(inputs)
+                projected = [lstm.project(by_time) for lstm in layers]
+            read = [
                 lstm.run(one, source_mask)
                 for lstm, one in zip(layers, projected, strict=True)
             ]
+            return [(swap_axes(outputs), state) for outputs, state in read]
 
         return self._encode(read_layer, dropout_seed)
 
@@ -106,7 +112,7 @@ class LSTMEncoder(keras.layers.Layer):
                     return layers[number].project(self.embedding(ids))
                 return layers[number].project(tf.gather(by_time, time))
 
-            by_time = None if inputs is None else tf.transpose(inputs, [1, 0, 2])
+            by_time = None if inputs is None else swap_axes(inputs)
             return read_loop(layers, project, source_mask)
 
         return self._encode(read_layer, None)

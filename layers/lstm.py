@@ -1,64 +1,21 @@
-"""The LSTM: one step, the whole sequence for training, and a loop for devices."""
-
-from typing import NamedTuple
+"""The LSTM as a layer: one step, a whole sequence, and a loop for devices."""
 
 import keras
 import tensorflow as tf
 
-# A sequence up to this long is unrolled for training: 12-15 % faster than a graph loop
-# at batch 256; beyond it tracing takes longer than the speed brings back.
-UNROLL_LIMIT = 16
+from pocketseq.layers.products import product
+from pocketseq.layers.recurrence import (
+    LSTMState,
+    run_lstm,
+    step_forward,
+    swap_axes,
+)
 
 # Rows that a loop collects before it adds them to a long buffer.
 BLOCK = 16
 
 # Large enough for a sigmoid to be exactly 0 or 1.
 _SATURATED = 1e4
-
-
-class LSTMState(NamedTuple):
-    """What an LSTM remembers: ``hidden`` and ``cell``, float ``(batch, units)``."""
-
-    hidden: tf.Tensor
-    cell: tf.Tensor
-
-
-def scan(step, state, inputs, *, reverse=False):
-    """Runs ``step`` over the time axis, differentiably.
-
-    Args:
-        step: ``(state, inputs at one time) -> (state, output)``.
-        state: Nested tensors.
-        inputs: Nested tensors ``(length, batch, ...)`` with a static length, or not.
-        reverse: Whether to start at the end. Outputs keep the order of the inputs.
-
-    Returns:
-        Nested outputs ``(length, batch, ...)``, and the state after the last step.
-    """
-    length = tf.nest.flatten(inputs)[0].shape[0]
-    if length is not None and length <= UNROLL_LIMIT:
-        return _unrolled_scan(step, state, inputs, length, reverse)
-    return _looped_scan(step, state, inputs, reverse)
-
-
-def _unrolled_scan(step, state, inputs, length, reverse):
-    columns = [tf.unstack(column) for column in tf.nest.flatten(inputs)]
-    outputs = [None] * length
-    for time in reversed(range(length)) if reverse else range(length):
-        now = tf.nest.pack_sequence_as(inputs, [column[time] for column in columns])
-        state, outputs[time] = step(state, now)
-    return tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs), state
-
-
-def _looped_scan(step, state, inputs, reverse):
-    def one_step(carried, now):
-        return step(carried[0], now)
-
-    first = tf.nest.map_structure(lambda x: x[0], inputs)
-    empty = tf.nest.map_structure(tf.zeros_like, step(state, first)[1])
-    states, outputs = tf.scan(one_step, inputs, (state, empty), reverse=reverse)
-    last = 0 if reverse else -1
-    return outputs, tf.nest.map_structure(lambda x: x[last], states)
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")
@@ -128,79 +85,59 @@ class LSTM(keras.layers.Layer):
         """
         width = inputs.shape[-1]
         rows = tf.reshape(inputs, [-1, width])
-        projected = tf.matmul(rows, self.kernel[:width]) + self.bias
+        projected = product(rows, self.kernel[:width]) + self.bias
         return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
 
     def update(self, projected, state):
         """Returns the next state, from the projected inputs of one time step."""
         gates = projected + tf.matmul(state.hidden, self.recurrent_kernel)
-        return next_state(gates, state.cell)
+        return step_forward(gates, state.cell)[0]
 
     def step(self, inputs, state):
         """Returns the next state, from inputs ``(batch, width)``."""
         return self.update(self.project(inputs), state)
 
     def call(self, inputs, mask=None, initial_state=None):
-        return self.run(self.project(inputs), mask, initial_state)
+        projected = self.project(swap_axes(inputs))
+        outputs, state = self.run(projected, mask, initial_state)
+        return swap_axes(outputs), state
 
     def run(self, projected, mask=None, initial_state=None):
-        """Computes what a call computes, from inputs that are projected already.
+        """Computes what a call computes, by time, from inputs projected already.
 
         Args:
-            projected: float ``(batch, length, 4 * units)``.
+            projected: float ``(length, batch, 4 * units)``.
             mask, initial_state: As in a call.
 
         Returns:
-            As a call does.
+            As a call does, but outputs ``(length, batch, units)``.
         """
-        state = initial_state or self.zero_state(tf.shape(projected)[0])
-        by_time = _swap_axes(self._shut_gates(projected, mask))
+        state = initial_state or self.zero_state(tf.shape(projected)[1])
+        if mask is None:
+            return run_lstm(
+                projected, state, self.recurrent_kernel, reverse=self.reverse
+            )
+        by_time = tf.transpose(mask)
+        outputs, state = run_lstm(
+            self._shut_gates(projected, by_time), state, self.recurrent_kernel,
+            reverse=self.reverse,
+        )  # fmt: skip
+        outputs *= tf.cast(by_time, outputs.dtype)[:, :, None]
+        if self.reverse:  # its last token is the first of the text, never padding
+            return outputs, state
+        return outputs, LSTMState(_last_output(outputs, by_time), state.cell)
 
-        def step(state, now):
-            state = self.update(now, state)
-            return state, state.hidden
-
-        outputs, state = scan(step, state, by_time, reverse=self.reverse)
-        outputs = _swap_axes(outputs)
-        return (outputs, state) if mask is None else self._masked(outputs, state, mask)
-
-    def _shut_gates(self, projected, mask):
-        """Works padding into the projected inputs ``(batch, length, 4 * units)``.
+    def _shut_gates(self, projected, by_time):
+        """Works padding into the projected inputs ``(length, batch, 4 * units)``.
 
         A saturated write and keep gate there keep the cell exactly as it was. That is
         one selection for the whole sequence, where selecting the old state at every
         step took more time than the products did.
         """
-        if mask is None:
-            return projected
-        return tf.where(mask[:, :, None], projected, _shut(self.units, projected.dtype))
-
-    def _masked(self, outputs, state, mask):
-        """Clears the outputs on padding and takes the state at the last real token."""
-        outputs = outputs * tf.cast(mask, outputs.dtype)[:, :, None]
-        if self.reverse:  # its last token is the first of the text, never padding
-            return outputs, state
-        return outputs, LSTMState(_last_output(outputs, mask), state.cell)
+        return tf.where(by_time[:, :, None], projected, _shut(self.units, tf.float32))
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "reverse": self.reverse}
-
-
-def next_state(gates, cell):
-    """Returns the state after a step.
-
-    Args:
-        gates: float ``(rows, 4 * units)``: write, keep, candidate, show.
-        cell: float ``(rows, units)``, the cell before.
-
-    Returns:
-        :class:`LSTMState`.
-    """
-    units = cell.shape[-1]
-    write_keep, candidate, show = tf.split(gates, [2 * units, units, units], axis=-1)
-    write, keep = tf.split(tf.sigmoid(write_keep), 2, axis=-1)
-    cell = keep * cell + write * tf.tanh(candidate)
-    return LSTMState(tf.sigmoid(show) * tf.tanh(cell), cell)
 
 
 def read_loop(layers, project, mask):
@@ -244,7 +181,7 @@ def read_loop(layers, project, mask):
         ]
         inputs = [projected(number, round_number) for number in range(size)]
         gates = _join(recurrent) + _join(inputs)
-        state = next_state(gates, state.cell)
+        state, _ = step_forward(gates, state.cell)
         hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
         return round_number + 1, added(outputs, [one[None] for one in hidden]), state
 
@@ -287,11 +224,11 @@ def read_loop(layers, project, mask):
     for layer, buffer, hidden, cell in zip(layers, outputs, *states, strict=True):
         if not layer.reverse:
             buffer = from_end(buffer, longest)
-        one = _swap_axes(buffer[:length])
+        one = buffer[:length]
         if not alone:
-            one = one * tf.cast(mask, one.dtype)[:, :, None]
-            hidden = hidden if layer.reverse else _last_output(one, mask)
-        results.append((one, LSTMState(hidden, cell)))
+            one = one * tf.cast(by_time, one.dtype)
+            hidden = hidden if layer.reverse else _last_output(one, by_time[..., 0])
+        results.append((swap_axes(one), LSTMState(hidden, cell)))
     return results
 
 
@@ -338,16 +275,12 @@ def _shut(units, dtype):
     return tf.repeat(tf.constant([-_SATURATED, _SATURATED, 0.0, 0.0], dtype), units)
 
 
-def _last_output(outputs, mask):
-    """The outputs ``(batch, units)`` at the last real token."""
-    last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
-    return tf.gather(outputs, last, axis=1, batch_dims=1)
+def _last_output(outputs, by_time):
+    """The outputs ``(batch, units)`` at the last real token, from time-major ones."""
+    last = tf.maximum(tf.reduce_sum(tf.cast(by_time, tf.int32), axis=0) - 1, 0)
+    rows = tf.range(tf.shape(outputs)[1])
+    return tf.gather_nd(outputs, tf.stack([last, rows], axis=1))
 
 
 def _join(parts):
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
-
-
-def _swap_axes(tensor):
-    """Swaps the first two axes: (batch, time, ...) and (time, batch, ...)."""
-    return tf.transpose(tensor, [1, 0, 2])

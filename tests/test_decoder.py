@@ -13,8 +13,8 @@ from pocketseq.layers import (
     DotProductAttention,
     LSTMEncoder,
     LSTMState,
+    recurrence,
 )
-from pocketseq.layers import lstm as lstm_module
 from pocketseq.pipeline.model import EncoderDecoder
 
 TARGET_IDS = np.array([[1, 4, 5, 3], [1, 6, 7, 4]])
@@ -64,7 +64,7 @@ def step_by_step(decoder, memory, state):
         step_logits, step_weights, state = decoder.step(token_ids, state, memory)
         logits.append(step_logits)
         weights.append(step_weights)
-    return np.stack(logits, axis=1), np.stack(weights, axis=1)
+    return tf.stack(logits, axis=1), tf.stack(weights, axis=1)
 
 
 def assert_all_close(results, expected, atol=1e-5):
@@ -98,6 +98,39 @@ def test_step_by_step_equals_teacher_forced_with_a_large_vocabulary(input_feedin
     memory, state = encoded(decoder)
     results = decoder(TARGET_IDS, memory, state)
     assert_all_close(results, step_by_step(decoder, memory, state))
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("unroll_limit", [32, 0], ids=["unrolled", "looped"])
+def test_gradients_are_those_of_differentiating_every_step(
+    attention, input_feeding, tied_output, layers, unroll_limit, monkeypatch
+):
+    monkeypatch.setattr(recurrence, "UNROLL_LIMIT", unroll_limit)
+    decoder = built(
+        attention=attention,
+        input_feeding=input_feeding,
+        tied_output=tied_output,
+        layers=layers,
+    )
+    memory, state = encoded(decoder)
+
+    def gradients(run):
+        with tf.GradientTape() as tape:
+            tape.watch([memory, state])
+            logits, weights = run()
+            loss = tf.reduce_sum(tf.nn.log_softmax(logits)[:, :, 4])
+            loss += tf.reduce_sum(weights * random_tensor(2, 4, 3))
+        sources = [*memory[:2], *tf.nest.flatten(state), *decoder.trainable_weights]
+        found = tape.gradient(loss, sources, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(gradient) for gradient in found]
+
+    expected = gradients(lambda: step_by_step(decoder, memory, state))
+    assert sum(bool(tf.reduce_any(gradient != 0)) for gradient in expected) > 8
+    assert_all_close(gradients(lambda: decoder(TARGET_IDS, memory, state)), expected)
+    in_graph = tf.function(
+        lambda: gradients(lambda: decoder(TARGET_IDS, memory, state))
+    )
+    assert_all_close(in_graph(), expected)
 
 
 @pytest.mark.parametrize("input_feeding", [False, True])
@@ -142,7 +175,7 @@ def test_a_long_target_in_a_graph_loop_gives_the_same(input_feeding, monkeypatch
     decoder = built(input_feeding=input_feeding, layers=2)
     memory, state = encoded(decoder)
     unrolled = decoder(TARGET_IDS, memory, state)
-    monkeypatch.setattr(lstm_module, "UNROLL_LIMIT", 0)
+    monkeypatch.setattr(recurrence, "UNROLL_LIMIT", 0)
     assert_all_close(decoder(TARGET_IDS, memory, state), unrolled)
 
 

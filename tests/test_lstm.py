@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.layers import LSTM, LSTMState
-from pocketseq.layers import lstm as lstm_module
+from pocketseq.layers import LSTM, LSTMState, recurrence
 from pocketseq.layers.lstm import read_loop
 
 LENGTHS = np.array([5, 2, 1, 0])
@@ -149,7 +148,7 @@ def test_a_looped_scan_equals_an_unrolled_one_gradients_included(reverse, monkey
         return outputs, *state, *tape.gradient(loss, [inputs, *layer.weights])
 
     unrolled = run.get_concrete_function()
-    monkeypatch.setattr(lstm_module, "UNROLL_LIMIT", 0)
+    monkeypatch.setattr(recurrence, "UNROLL_LIMIT", 0)
     looped = tf.function(run.python_function).get_concrete_function()
 
     def loops(function):
@@ -159,6 +158,40 @@ def test_a_looped_scan_equals_an_unrolled_one_gradients_included(reverse, monkey
     assert not loops(unrolled)
     for result, expected in zip(looped(), unrolled(), strict=True):
         np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@BOTH_DIRECTIONS
+@pytest.mark.parametrize("unroll_limit", [32, 0], ids=["unrolled", "looped"])
+def test_gradients_are_those_of_keras_lstm(reverse, unroll_limit, monkeypatch):
+    monkeypatch.setattr(recurrence, "UNROLL_LIMIT", unroll_limit)
+    layer, inputs = built(reverse), tf.constant(random_array(3, 5, 4))
+    start = LSTMState(*tf.constant(random_array(2, 3, 3, seed=2)))
+    reference = keras.layers.LSTM(
+        3, return_sequences=True, return_state=True, go_backwards=reverse
+    )
+    reference.build(inputs.shape)
+    reference.set_weights(layer.get_weights())
+
+    def gradients(weights, run):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, start])
+            outputs, hidden, cell = run()
+            factors = tf.constant(random_array(3, 5, 3, seed=3))
+            loss = tf.reduce_sum(outputs * factors) + tf.reduce_sum(hidden * cell**2)
+        return tape.gradient(loss, [inputs, *start, *weights])
+
+    def ours():
+        outputs, state = layer(inputs, None, start)
+        return outputs, *state
+
+    def theirs():
+        outputs, *state = reference(inputs, initial_state=list(start))
+        return outputs[:, ::-1] if reverse else outputs, *state
+
+    found = tf.function(lambda: gradients(layer.weights, ours))()
+    expected = gradients(reference.weights, theirs)
+    for one, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, value, atol=1e-5)
 
 
 @pytest.mark.parametrize("garbage", [99.0, -1e3, 1e6, np.nan])
