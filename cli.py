@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import TrainingStopped, UserError
 
 
 class _Group(click.Group):
@@ -24,6 +24,9 @@ class _Group(click.Group):
             return super().invoke(context)
         except UserError as error:
             message = str(error)
+        except TrainingStopped as error:
+            click.echo(f"error: {error}", err=True)
+            raise SystemExit(1) from error
         except (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
                 NotADirectoryError) as error:  # fmt: skip
             if error.filename is None:
@@ -96,6 +99,12 @@ def main():
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --run.")
 @click.option(
+    "--from",
+    "base_folder",
+    metavar="RUN",
+    help="Start from the weights and tokenizers of a trained run (fine-tuning).",
+)
+@click.option(
     "--skip-bad-lines",
     is_flag=True,
     help="Count and skip lines that are no pairs, instead of stopping.",
@@ -103,54 +112,86 @@ def main():
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and errors.")
 def train_command(
     recipe, train_file, train_target, dev_file, dev_target, run_folder, settings,
-    minutes, resume, skip_bad_lines, quiet,
+    minutes, resume, base_folder, skip_bad_lines, quiet,
 ):  # fmt: skip
     """Train a model by RECIPE: a name, or a path to a .toml file.
 
-    Without arguments: English pronunciations, from the CMU dictionary.
+    Without arguments: English pronunciations, from the CMU dictionary. With TF_CONFIG
+    set, this process is one of the workers that it names.
     """
-    from pocketseq.pipeline.configuration import load_recipe, override, with_files
-    from pocketseq.pipeline.progress import training_progress
+    from pocketseq.pipeline.configuration import fine_tuned, override, with_files
     from pocketseq.pipeline.runs import Run, new_run_folder, open_run
 
     if quiet:
         logging.getLogger("pocketseq").setLevel(logging.WARNING)
+    base, config = None, None
     if resume:
         if not run_folder:
             raise UserError("--resume: expected --run DIR, the run to go on with")
-        run = open_run(run_folder)
         _refuse_changes(
-            recipe,
-            train_file,
-            train_target,
-            dev_file,
-            dev_target,
-            settings,
-            skip_bad_lines,
-        )
+            recipe, train_file, train_target, dev_file, dev_target, settings,
+            base_folder, skip_bad_lines,
+        )  # fmt: skip
+        run = Run(Path(run_folder))
     else:
-        config = load_recipe(recipe)
+        base = open_run(base_folder) if base_folder else None
+        config = _base_config(recipe, base)
         config = with_files(
             config, train_file, train_target, dev_file, dev_target, skip_bad_lines
         )
         config = override(config, settings)
+        if base:
+            config = fine_tuned(config, base.config(), base_folder)
         run = Run(Path(run_folder) if run_folder else new_run_folder(config.name))
-        if run.folder.exists() and (
-            not run.folder.is_dir() or any(run.folder.iterdir())
-        ):
-            raise UserError(
-                f"{run.folder}: exists already, expected --resume to go on with it, or "
-                f"another --run"
-            )
-    _import_tensorflow()
-    from pocketseq.pipeline.training import start_run, train
+    _import_tensorflow(for_training=True)
+    from pocketseq.pipeline.cluster import join_cluster, share
+    from pocketseq.pipeline.preparation import start_run
+    from pocketseq.pipeline.progress import training_progress
+    from pocketseq.pipeline.training import train
 
-    if not resume:
-        start_run(run, config)
-    with training_progress(show=not quiet) as on_progress:
-        summary = train(run, minutes=minutes, on_progress=on_progress)
-    if not quiet:
+    cluster = join_cluster()
+    if not cluster.is_chief:
+        logging.getLogger("pocketseq").setLevel(logging.WARNING)
+
+    def prepare():
+        if resume:
+            open_run(run_folder)
+        else:
+            _refuse_overwriting(run)
+            start_run(run, config, base)
+        return {}
+
+    share(cluster, prepare)
+    with training_progress(show=not quiet and cluster.is_chief) as on_progress:
+        summary = train(run, minutes=minutes, cluster=cluster, on_progress=on_progress)
+    if cluster.is_chief and (not quiet or summary.reason == "interrupted"):
         click.echo(summary.line(run))
+    if summary.reason == "interrupted":
+        raise SystemExit(130)
+
+
+def _base_config(recipe, base):
+    """Returns the configuration to start from: the recipe's, or that of a run.
+
+    A run to fine-tune brings its own recipe, unless another one is named.
+    """
+    from pocketseq.pipeline.configuration import load_recipe
+
+    if (
+        base
+        and click.get_current_context().get_parameter_source("recipe")
+        is click.core.ParameterSource.DEFAULT
+    ):
+        return base.config()
+    return load_recipe(recipe)
+
+
+def _refuse_overwriting(run):
+    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
+        raise UserError(
+            f"{run.folder}: exists already, expected --resume to go on with it, or "
+            f"another --run"
+        )
 
 
 @main.command("evaluate")
@@ -406,7 +447,7 @@ def _refuse_changes(recipe, *options):
     if recipe != "pronunciation" or any(options):
         raise UserError(
             "--resume: the run keeps its own recipe and data, expected no RECIPE, "
-            "--train, --dev, --set or --skip-bad-lines"
+            "--train, --dev, --set, --from or --skip-bad-lines"
         )
 
 
@@ -453,16 +494,19 @@ def _start_logging():
     logger.propagate = False
 
 
-def _import_tensorflow():
+def _import_tensorflow(*, for_training=False):
     """Imports TensorFlow with its own messages turned down."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from pocketseq.pipeline.memory import keep_freed_memory
+    from pocketseq.pipeline.machine import keep_freed_memory, one_core_an_operation
 
     keep_freed_memory()
     with _native_messages_hidden():
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        if for_training:
+            one_core_an_operation()
+        if not os.environ.get("TF_CONFIG"):  # a cluster must be joined before that
+            tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")
 
 

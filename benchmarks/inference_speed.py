@@ -30,9 +30,9 @@ from pocketseq.export.quantization import RECIPES, quantize_weights
 from pocketseq.export.reading import read
 from pocketseq.export.tflite import convert
 from pocketseq.export.writing import write
+from pocketseq.pipeline.preparation import training_corpora
 from pocketseq.pipeline.runs import open_run
 from pocketseq.pipeline.special import END
-from pocketseq.pipeline.training import training_corpora
 
 # Runs of everything, one after the other in turn; the median counts.
 _ROUNDS = 5

@@ -28,7 +28,7 @@ from pocketseq.export.verification import compare, quality_loss, translate_timed
 from pocketseq.pipeline.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
-from pocketseq.pipeline.training import training_corpora
+from pocketseq.pipeline.preparation import training_corpora
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """From pairs of texts to training batches: a chain of tf.data transformations."""
 
+import itertools
 import logging
 from collections import Counter
 from typing import NamedTuple
@@ -39,6 +40,15 @@ class Batch(NamedTuple):
         """The start token, then the target without its last token."""
         start = tf.fill([tf.shape(self.target_ids)[0], 1], START)
         return tf.concat([start, self.target_ids[:, :-1]], axis=1)
+
+    def parts(self, number):
+        """Returns the batch cut into ``number`` batches of about equally many rows."""
+        rows = tf.shape(self.source_ids)[0]
+        cuts = [rows * part // number for part in range(number + 1)]
+        return [
+            Batch(*(column[start:end] for column in self))
+            for start, end in itertools.pairwise(cuts)
+        ]
 
 
 class LengthStatistics(NamedTuple):
@@ -82,12 +92,13 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     """
     tokenizers = (source_tokenizer, target_tokenizer)
     limits = [tokenizer.max_code_points for tokenizer in tokenizers]
-    dropped = sum(not fits(pair, *tokenizers) for pair in pairs)
-    if dropped:
-        logger.info(
-            "dropped %d pairs longer than %d and %d code points", dropped, *limits
-        )
-    examples = tokenized(texts(pairs, *tokenizers), *tokenizers)
+    dropped = 0
+
+    def one_dropped():
+        nonlocal dropped
+        dropped += 1
+
+    examples = tokenized(texts(pairs, *tokenizers, one_dropped), *tokenizers)
     counted: Counter[tuple[int, int]] = Counter()
     lengths = examples.map(
         lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
@@ -95,6 +106,10 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     for sources, targets in without_autotuning(lengths):
         counted.update(
             zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True)
+        )
+    if dropped:
+        logger.info(
+            "dropped %d pairs longer than %d and %d code points", dropped, *limits
         )
     if not counted:
         raise UserError(
@@ -160,7 +175,8 @@ def choose_buckets(statistics, *, batch_tokens, most):
         inside = [by_length[n] for n in lengths[start : cut + 1]]
         source = max(sources for _, sources, _ in inside)
         target = max(targets for _, _, targets in inside)
-        rows = max(1, batch_tokens // (source + target))
+        pairs = sum(number for number, _, _ in inside)
+        rows = max(1, min(batch_tokens // (source + target), pairs))
         buckets.append(Bucket(source, target, rows))
         start = cut + 1
     return buckets
@@ -221,17 +237,24 @@ def training_batches(
     return without_autotuning(epochs.prefetch(_PREFETCHED))
 
 
-def texts(pairs, source_tokenizer, target_tokenizer):
+def texts(pairs, source_tokenizer, target_tokenizer, on_dropped=lambda: None):
     """Returns a Dataset of (source text, target text), string scalars.
 
-    Over-long pairs are left out; :func:`measure_lengths` has counted them.
+    Args:
+        pairs: An iterable of pairs.
+        source_tokenizer, target_tokenizer: See :mod:`pocketseq.pipeline.tokenizers`.
+        on_dropped: Called for each pair that is left out because it is over-long.
     """
 
+    def kept():
+        for pair in pairs:
+            if fits(pair, source_tokenizer, target_tokenizer):
+                yield pair
+            else:
+                on_dropped()
+
     def generate():
-        kept = (
-            pair for pair in pairs if fits(pair, source_tokenizer, target_tokenizer)
-        )
-        for block in blocks(kept, _BLOCK):
+        for block in blocks(kept(), _BLOCK):
             sources, targets = zip(*block, strict=True)
             yield np.array(sources, object), np.array(targets, object)
 
@@ -273,7 +296,8 @@ def bucketed(examples, buckets):
     """Regroups blocks of ragged (source_ids, target_ids) into batches of one bucket.
 
     An example goes to the first bucket that holds both its lengths. The last batches
-    of an epoch may have fewer rows.
+    of an epoch are filled up with rows of length 0: every batch has the one shape that
+    its bucket's functions are compiled for.
     """
     source_lengths, target_lengths, rows = (
         tf.constant(column) for column in zip(*buckets, strict=True)
@@ -298,15 +322,20 @@ def bucketed(examples, buckets):
         return tf.argmax(tf.cast(holds, tf.int32), axis=1), batch
 
     def batched(index, window):
-        def cut(_, batch):
+        def shaped(_, batch):
+            missing = rows[index] - tf.shape(batch.source_ids)[0]
+            cut = batch._replace(
+                source_ids=batch.source_ids[:, : source_lengths[index]],
+                target_ids=batch.target_ids[:, : target_lengths[index]],
+            )
             return Batch(
-                batch.source_ids[:, : source_lengths[index]],
-                batch.source_length,
-                batch.target_ids[:, : target_lengths[index]],
-                batch.target_length,
+                *(
+                    tf.pad(column, [[0, missing]] + [[0, 0]] * (column.shape.rank - 1))
+                    for column in cut
+                )
             )
 
-        return window.batch(tf.cast(rows[index], tf.int64)).map(cut)
+        return window.batch(tf.cast(rows[index], tf.int64)).map(shaped)
 
     return (
         examples.map(padded)

@@ -26,6 +26,8 @@ class DataConfig:
     #: Reported by an export, never used to choose anything. May be empty.
     test: str = ""
     dev_share: float = 0.05
+    #: At most so many source texts of that share are measured on, chosen by the hash.
+    dev_texts: int = 5000
     skip_bad_lines: bool = False
     #: The licence of the data, which goes into the files an app ships.
     license: str = "not stated"
@@ -73,6 +75,9 @@ class TrainingConfig:
 
     seed: int = 1
     updates: int = 6000
+    #: Of matrix products: ``float32``, ``bfloat16``, or ``auto``: what is faster here,
+    #: found out once and kept with the run.
+    precision: str = "auto"
     #: Source and target tokens of a batch, padding included.
     batch_tokens: int = 2048
     #: The largest number of fixed shapes that batches come in.
@@ -107,6 +112,8 @@ class Config:
 
     name: str = "custom"
     task: str = "text to text"
+    #: The run whose tokenizers and weights this one started from, if any.
+    base: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     source: SideConfig = field(default_factory=SideConfig)
     target: SideConfig = field(default_factory=SideConfig)
@@ -146,8 +153,22 @@ def read_config(path):
         UserError: Not TOML, an unknown key, or a value of the wrong type.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    return parse_config(text, path)
+
+
+def parse_config(text, path):
+    """Makes a configuration of TOML text; see :func:`read_config`.
+
+    Args:
+        text: The TOML text.
+        path: Where it comes from, for error messages.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     return validate(_build(Config, values, str(path)))
 
@@ -193,7 +214,10 @@ def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
     data = config.data
     if train:
         data = DataConfig(
-            train=train, train_target=train_target or "", dev_share=data.dev_share
+            train=train,
+            train_target=train_target or "",
+            dev_share=data.dev_share,
+            dev_texts=data.dev_texts,
         )
     if dev:
         data = dataclasses.replace(data, dev=dev, dev_target=dev_target or "")
@@ -201,6 +225,27 @@ def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
     return dataclasses.replace(
         config, data=dataclasses.replace(data, skip_bad_lines=skip)
     )
+
+
+def fine_tuned(config, base, folder):
+    """Returns the configuration of a run that starts from a trained one.
+
+    What made the trained model what it is stays: its text sides and its layers. The
+    licence of its data holds for what is made from it, too.
+
+    Args:
+        config: What the new run is asked to be.
+        base: :class:`Config` of the trained run.
+        folder: Its folder.
+
+    Raises:
+        UserError: The new run asks for another model.
+    """
+    kept = {"source": base.source, "target": base.target}
+    kept["model"] = dataclasses.replace(base.model, dropout=config.model.dropout)
+    licenses = list(dict.fromkeys([base.data.license, config.data.license]))
+    data = dataclasses.replace(config.data, license="; ".join(licenses))
+    return dataclasses.replace(config, base=str(folder), data=data, **kept)
 
 
 def validate(config):
@@ -224,6 +269,8 @@ def validate(config):
          not config.model.bidirectional or config.model.units % 2 == 0),
         ("model.initial_scale", config.model.initial_scale, "above 0, at most 100",
          0 < config.model.initial_scale <= 100),
+        ("training.precision", config.training.precision, "auto, float32 or bfloat16",
+         config.training.precision in ("auto", "float32", "bfloat16")),
         ("data.dev_share", config.data.dev_share, share, 0 < config.data.dev_share < 1),
         *(
             (f"training.{key}", getattr(config.training, key), share,

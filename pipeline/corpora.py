@@ -7,6 +7,8 @@ grow with it. All text leaves here in NFC.
 import glob
 import gzip
 import hashlib
+import heapq
+import itertools
 import logging
 import unicodedata
 import zlib
@@ -53,6 +55,9 @@ class Corpus:
         skip_bad_lines: Whether to pass over broken lines; else they are an error.
         part: ``(name, share)``: only the pairs that a hash of the source puts into
             ``"dev"`` (that share of them) or ``"train"`` (the rest).
+        limit: The largest number of sources in :meth:`references`; 0: any.
+        shard: ``(index, count)``: only every ``count``-th file, from ``index`` on;
+            where there are fewer files than that, only every ``count``-th pair.
 
     Raises:
         UserError: While iterating: a missing file, or broken lines.
@@ -62,8 +67,17 @@ class Corpus:
     target: str | None = None
     skip_bad_lines: bool = False
     part: tuple[str, float] | None = None
+    limit: int = 0
+    shard: tuple[int, int] = (0, 1)
 
     def __iter__(self):
+        index, count = self.shard
+        pairs = self._pairs()
+        if count > 1 and not self._shares_files:
+            return itertools.islice(pairs, index, None, count)
+        return pairs
+
+    def _pairs(self):
         for item in self._items():
             if isinstance(item, BrokenLine):
                 if not self.skip_bad_lines:
@@ -71,8 +85,26 @@ class Corpus:
             elif self._belongs(item.source):
                 yield item
 
+    @property
+    def _shares_files(self):
+        """Whether there are enough files for every shard to have some of its own."""
+        if self.source.startswith("cmudict:"):
+            return False
+        return len(_paths(self.source)) >= self.shard[1]
+
+    def _files(self, pattern):
+        """Returns the files of a pattern that belong to this shard."""
+        index, count = self.shard
+        paths = _paths(pattern)
+        return paths[index::count] if len(paths) >= count else paths
+
     def check(self):
-        """Reads everything once and returns the number of broken lines.
+        """Reads everything once; see :meth:`checked`."""
+        for _ in self.checked():
+            pass
+
+    def checked(self):
+        """Yields the pairs, and at the end says what is wrong with the lines.
 
         Raises:
             UserError: There are broken lines that must not be skipped, or no pair.
@@ -82,9 +114,11 @@ class Corpus:
         for item in self._items():
             if isinstance(item, BrokenLine):
                 broken += 1
-                shown = [*shown, item][:SHOWN_LINES]
+                if len(shown) < SHOWN_LINES:
+                    shown.append(item)
             elif self._belongs(item.source):
                 pairs += 1
+                yield item
         if broken and not self.skip_bad_lines:
             raise self._error(shown, broken)
         if not pairs:
@@ -98,28 +132,41 @@ class Corpus:
             )
         if broken:
             logger.info("%s: skipped %d broken lines", self.source, broken)
-        return broken
 
     def references(self):
-        """Returns ``{source: [its targets]}``, in the order of first appearance."""
+        """Returns ``{source: [its targets]}``, in the order of first appearance.
+
+        Of more sources than ``limit``, those with the smallest hashes: a sample that is
+        the same in whatever order the lines come.
+        """
         references: dict[str, list[str]] = {}
+        largest: list[tuple[int, str]] = []  # a heap of (minus hash, source)
         for source, target in self:
+            if source not in references and self.limit:
+                heapq.heappush(largest, (-_hash(source), source))
             references.setdefault(source, []).append(target)
+            if self.limit and len(references) > self.limit:
+                del references[heapq.heappop(largest)[1]]
         return references
 
     def _items(self):
         if self.source.startswith("cmudict:"):
             return _cmudict(self.source.removeprefix("cmudict:"))
         if self.target is None:
-            return _tab_separated(self.source)
-        return _parallel(self.source, self.target)
+            return _tab_separated(self._files(self.source))
+        sources, targets = _paths(self.source), _paths(self.target)
+        if len(sources) != len(targets):
+            raise UserError(
+                f"{self.target}: {len(targets)} files, expected as many as "
+                f"{self.source} names: {len(sources)}"
+            )
+        return _parallel(self._files(self.source), self._files(self.target))
 
     def _belongs(self, source):
         if self.part is None:
             return True
         name, share = self.part
-        digest = hashlib.sha256(source.encode()).digest()
-        is_dev = int.from_bytes(digest[:4], "big") < share * 2**32
+        is_dev = _hash(source) < share * 2**32
         return is_dev == (name == "dev")
 
     def _error(self, shown, count):
@@ -129,6 +176,11 @@ class Corpus:
             f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
             f"(--skip-bad-lines passes over them):{lines}"
         )
+
+
+def _hash(source):
+    """Returns a number below 2**32 that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big")
 
 
 def _paths(pattern):
@@ -157,8 +209,8 @@ def _lines(path):
             raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def _tab_separated(pattern):
-    for path in _paths(pattern):
+def _tab_separated(paths):
+    for path in paths:
         for number, line in _lines(path):
             yield _pair_or_broken(path, number, line)
 
@@ -181,13 +233,7 @@ def _checked_pair(path, number, source, target):
     return Pair(normalize("NFC", source), normalize("NFC", target))
 
 
-def _parallel(source_pattern, target_pattern):
-    source_paths, target_paths = _paths(source_pattern), _paths(target_pattern)
-    if len(source_paths) != len(target_paths):
-        raise UserError(
-            f"{target_pattern}: {len(target_paths)} files, expected as many as "
-            f"{source_pattern} names: {len(source_paths)}"
-        )
+def _parallel(source_paths, target_paths):
     for paths in zip(source_paths, target_paths, strict=True):
         sides = (_lines(path) for path in paths)
         for number, (source, target) in enumerate(_in_step(*paths, *sides), start=1):

@@ -1,8 +1,15 @@
-"""The error that means: the person who typed the command made a mistake."""
+"""What ends a command with one clear line instead of a traceback."""
 
 
 class UserError(Exception):
     """A mistake of the user's: what is wrong, where, and what was expected.
 
     The command line prints it as it is and exits with status 2.
+    """
+
+
+class TrainingStopped(Exception):
+    """A training cannot go on, by no mistake of the user's: why, and what is kept.
+
+    The command line prints it as it is and exits with status 1.
     """

@@ -1,8 +1,10 @@
 """Run folders: what a training leaves behind, and how it is read back."""
 
+import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ import numpy as np
 
 from pocketseq.pipeline.configuration import read_config
 from pocketseq.pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Checkpoints kept: the newest, and the one before in case it cannot be read.
 _KEPT = 2
@@ -23,7 +27,9 @@ class Run:
 
     ``config.toml``, ``source.json`` and ``target.json`` (the tokenizers), ``best.npz``
     (the averaged weights with the best dev metric), ``checkpoints/update-*.npz``
-    (everything that training needs to go on), ``metrics.jsonl``.
+    (everything that training needs to go on), ``metrics.jsonl``, ``shapes.json`` (how
+    many pairs there are, and the shapes of their batches), ``initial.npz`` (the weights
+    that a fine-tuning starts from) and TensorBoard's events.
     """
 
     folder: Path
@@ -31,6 +37,14 @@ class Run:
     @property
     def config_path(self):
         return self.folder / "config.toml"
+
+    @property
+    def shapes_path(self):
+        return self.folder / "shapes.json"
+
+    @property
+    def initial_path(self):
+        return self.folder / "initial.npz"
 
     @property
     def metrics_path(self):
@@ -48,8 +62,36 @@ class Run:
         paths = (self.folder / "checkpoints").glob("update-*.npz")
         return sorted(paths, reverse=True)
 
+    def load_checkpoint(self):
+        """Returns the arrays of the newest whole checkpoint, None if there is none.
+
+        One that is damaged is named and set aside, and the one before it is taken.
+
+        Raises:
+            UserError: There are checkpoints, but all are damaged.
+        """
+        damaged = []
+        for path in self.checkpoint_paths():
+            try:
+                return read_arrays(path)
+            except DamagedFile as error:
+                aside = path.with_name(path.name + ".damaged")
+                path.replace(aside)
+                logger.warning("%s; set aside as %s", error, aside.name)
+                damaged.append(str(aside))
+        if damaged:
+            raise UserError(
+                f"{', '.join(damaged)}: damaged, and there is no checkpoint before; "
+                f"start anew with another --run"
+            )
+        return None
+
     def save_checkpoint(self, update, arrays):
-        """Writes a checkpoint and removes the oldest."""
+        """Writes a checkpoint and removes the oldest.
+
+        Raises:
+            UserError: It cannot be written; the ones before are left as they are.
+        """
         write_arrays(self.folder / "checkpoints" / f"update-{update:09d}.npz", arrays)
         for old in self.checkpoint_paths()[_KEPT:]:
             old.unlink()
@@ -70,18 +112,26 @@ class Run:
         from pocketseq.pipeline.model import build_model
         from pocketseq.pipeline.translator import ModelTranslator
 
+        arrays = self.load_weights()
+        config = self.config()
+        source, target = self.load_tokenizers()
+        model = build_model(config.model, len(source), len(target))
+        for variable in model.weights:
+            variable.assign(arrays[variable.path])
+        return ModelTranslator(model, source, target, config)
+
+    def load_weights(self):
+        """Returns the best weights, ``{path of the variable: array}``.
+
+        Raises:
+            UserError: The run has none yet.
+        """
         if not self.best_path.is_file():
             raise UserError(
                 f"{self.folder}: no best.npz yet, expected a run that has been "
                 f"evaluated once (train --run {self.folder} --resume)"
             )
-        config = self.config()
-        source, target = self.load_tokenizers()
-        model = build_model(config.model, len(source), len(target))
-        arrays = read_arrays(self.best_path)
-        for variable in model.weights:
-            variable.assign(arrays[variable.path])
-        return ModelTranslator(model, source, target, config)
+        return read_arrays(self.best_path)
 
     def load_tokenizers(self):
         """Returns the source and the target tokenizer."""
@@ -93,9 +143,14 @@ class Run:
         )
 
     def append_metrics(self, **values):
-        """Adds a line to ``metrics.jsonl``."""
-        with open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Adds a line to ``metrics.jsonl``.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        with _writing(self.metrics_path):
+            with open(self.metrics_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
 
     def cut_metrics(self, update):
         """Removes the lines of updates that a resumed training will repeat."""
@@ -154,25 +209,30 @@ def open_run(path):
     return run
 
 
+class DamagedFile(UserError):
+    """A file whose checksum is wrong."""
+
+
 def write_arrays(path, arrays):
-    """Writes named arrays to one file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes named arrays to one file, whole or not at all.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays)
     data = packed.getvalue()
-    temporary = path.with_suffix(".partial")
-    with open(temporary, "wb") as file:
-        file.write(data + hashlib.sha256(data).digest())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data + hashlib.sha256(data).digest())
 
 
 def read_arrays(path):
     """Reads what :func:`write_arrays` has written; its checksum stands at the end.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file cannot be read.
+        DamagedFile: Its checksum is wrong.
     """
     try:
         data = path.read_bytes()
@@ -180,13 +240,35 @@ def read_arrays(path):
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     size = len(data) - hashlib.sha256().digest_size
     if hashlib.sha256(data[: max(size, 0)]).digest() != data[size:]:
-        raise UserError(f"{path}: damaged, its checksum is wrong")
+        raise DamagedFile(f"{path}: damaged, its checksum is wrong")
     with np.load(io.BytesIO(data[:size]), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def write_atomically(path, data):
-    """Writes bytes to a file, whole or not at all."""
+    """Writes bytes to a file, whole or not at all.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with _writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # room for others on a full disk
+            raise
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Says of what fails inside which file could not be written."""
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written: {problem}") from error

@@ -45,6 +45,9 @@ CONTINUATION_MARK = "\uffff"
 # No learned piece is longer; a longer word counts as several when learning.
 _LONGEST_PIECE = 16
 
+# Different words or characters counted before rare ones are forgotten.
+_MOST_COUNTED = 1_000_000
+
 
 class Tokenizer:
     """What the kinds share: a frozen alphabet and a vocabulary.
@@ -135,7 +138,34 @@ class Tokenizer:
         normalization = normalization or Normalization()
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
+            cls.count(text, normalization, counts)
+        return cls.from_counts(
+            counts,
+            normalization,
+            max_code_points=max_code_points,
+            minimum_count=minimum_count,
+            vocabulary_size=vocabulary_size,
+        )
+
+    @classmethod
+    def count(cls, text, normalization, counts):
+        """Adds what a text consists of, characters or words, to a Counter.
+
+        The Counter stays small whatever the corpus: when it grows beyond a million, the
+        rarer half is forgotten. References: Manku and Motwani 2002, "Approximate
+        frequency counts over data streams".
+        """
+        counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
+        if len(counts) > _MOST_COUNTED:
+            kept = counts.most_common(_MOST_COUNTED // 2)
+            counts.clear()
+            counts.update(dict(kept))
+
+    @classmethod
+    def from_counts(
+        cls, counts, normalization, *, max_code_points, minimum_count, vocabulary_size
+    ):
+        """Makes the tokenizer of what :meth:`count` has counted; see :meth:`learn`."""
         known = cls.choose(counts, minimum_count, vocabulary_size)
         pieces = sorted(known - {"", UNKNOWN_PIECE})
         alphabet = {

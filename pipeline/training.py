@@ -1,12 +1,15 @@
 """Training: an explicit loop of updates that can stop at any of them and go on.
 
-The loop runs under any ``tf.distribute`` strategy (Keras ``fit`` does not): each
-replica computes the loss of its part of a batch, divided by the token count of the
-whole batch, and the sum of the gradients makes the update.
+An update is three functions: the gradients of this worker's batch, their sum over all
+workers, and what the sum changes. Only the second knows of other machines, and only the
+third changes anything, so that a training can be left between any two updates.
 """
 
+import contextlib
 import json
 import logging
+import signal
+import threading
 import time
 from dataclasses import dataclass
 
@@ -14,25 +17,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.batches import (
-    choose_buckets,
-    fits,
-    measure_lengths,
-    training_batches,
-)
-from pocketseq.pipeline.corpora import Corpus
-from pocketseq.pipeline.errors import UserError
+from pocketseq.layers.products import products_in
+from pocketseq.pipeline.batches import Batch, training_batches
+from pocketseq.pipeline.cluster import Alone, WorkerLost, share
+from pocketseq.pipeline.errors import TrainingStopped
 from pocketseq.pipeline.evaluation import evaluate
+from pocketseq.pipeline.journal import Journal
+from pocketseq.pipeline.machine import batch_parts, fastest_precision
 from pocketseq.pipeline.model import build_model
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.runs import read_arrays, write_arrays, write_atomically
-from pocketseq.pipeline.tokenizers import TOKENIZERS
+from pocketseq.pipeline.optimization import learning_rate, smoothed_loss
+from pocketseq.pipeline.preparation import load_setup, training_corpora
+from pocketseq.pipeline.runs import DamagedFile, read_arrays, write_arrays
 from pocketseq.pipeline.translator import ModelTranslator
 
 logger = logging.getLogger(__name__)
 
-# Updates between two looks at the loss for the progress bar.
+# Updates between two looks at the loss, for the progress bar and the curves.
 _REPORT_EVERY = 10
+
+# A checkpoint is written at each evaluation, and when the last one is this old.
+_CHECKPOINT_SECONDS = 60
+
+# What a worker may ask the others for when they consult each other.
+_NOTHING, _TIME_IS_UP, _INTERRUPTED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Summary:
         if self.reason == "interrupted":
             return (
                 f"interrupted at update {self.update}, nothing is lost; go on with: "
-                f"train --run {run.folder} --resume"
+                f"{_resume_command(run)}"
             )
         return (
             f"{run.folder}: best dev {self.metric} {self.best:.2f} at update "
@@ -71,93 +78,50 @@ class Summary:
         )
 
 
-def training_corpora(config):
-    """Returns the training and the dev :class:`Corpus` of a configuration."""
-    data = config.data
-    skip = {"skip_bad_lines": data.skip_bad_lines}
-    train = (data.train, data.train_target or None)
-    if data.dev:
-        dev = Corpus(data.dev, data.dev_target or None, **skip)
-        return Corpus(*train, **skip), dev
-    return (
-        Corpus(*train, **skip, part=("train", data.dev_share)),
-        Corpus(*train, **skip, part=("dev", data.dev_share)),
-    )
+def _resume_command(run):
+    return f"train --run {run.folder} --resume"
 
 
-def start_run(run, config):
-    """Makes a run folder: configuration, and tokenizers learned from the corpus.
-
-    Raises:
-        UserError: No training data is named, or it has broken lines.
-    """
-    if not config.data.train:
-        raise UserError("data.train is empty: expected a corpus (--train FILE)")
-    train, dev = training_corpora(config)
-    train.check()
-    dev.check()
-    tokenizers = {
-        side: _learn((getattr(pair, side) for pair in train), getattr(config, side))
-        for side in ("source", "target")
-    }
-    if not any(fits(pair, *tokenizers.values()) for pair in train):
-        measure_lengths(train, *tokenizers.values())  # says what is wrong
-    run.folder.mkdir(parents=True, exist_ok=True)
-    for side, tokenizer in tokenizers.items():
-        write_atomically(run.tokenizer_path(side), tokenizer.to_json().encode())
-    # Last, because the configuration is what makes a folder a run.
-    write_atomically(run.config_path, config.to_toml().encode())
-
-
-def _learn(texts, side):
-    normalization = Normalization(side.fold_case, side.decompose)
-    return TOKENIZERS[side.tokenizer].learn(
-        texts,
-        normalization,
-        max_code_points=side.max_code_points,
-        minimum_count=side.minimum_count,
-        vocabulary_size=side.vocabulary_size,
-    )
-
-
-def train(run, *, minutes=None, strategy=None, on_progress=lambda progress: None):
+def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None):
     """Trains a run from its newest checkpoint, or from the start.
 
     Args:
-        run: A :class:`Run` that :func:`start_run` has made.
+        run: A :class:`pocketseq.pipeline.runs.Run` that
+            :func:`pocketseq.pipeline.preparation.start_run` has made. Of several
+            workers only the chief needs its folder.
         minutes: Stop after this long; what is done by then is kept.
-        strategy: A ``tf.distribute`` strategy; None: this machine's CPU or GPU.
+        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
         on_progress: Called now and then with a :class:`Progress`.
 
     Returns:
         :class:`Summary`.
 
     Raises:
-        UserError: The data cannot be used, or the last checkpoint cannot be read.
+        UserError: The data cannot be used, no checkpoint can be read, or one cannot be
+            written.
+        TrainingStopped: The loss is no number any more, or a worker is lost.
     """
     started = time.monotonic()
-    config = run.config()
-    train_corpus, dev_corpus = training_corpora(config)
-    references = dev_corpus.references()
-    tokenizers = run.load_tokenizers()
-    statistics = measure_lengths(train_corpus, *tokenizers)
-    buckets = choose_buckets(
-        statistics,
-        batch_tokens=config.training.batch_tokens,
-        most=config.training.buckets,
-    )
-    trainer = Trainer(run, config, tokenizers, strategy or tf.distribute.get_strategy())
+    cluster = cluster or Alone()
+    setup = load_setup(run, cluster)
+    config = setup.config
+    shard = (cluster.index, cluster.size)
+    train_corpus, dev_corpus = training_corpora(config, shard)
+    references = dev_corpus.references() if cluster.is_chief else {}
+    trainer = Trainer(run, config, setup.tokenizers, cluster)
     trainer.restore()
-    _log_setup(trainer, statistics, buckets, references)
+    _log_setup(trainer, setup, references)
 
     def batches(epoch):
-        source, target = tokenizers
         return training_batches(
-            train_corpus, source, target, buckets, config, epoch=epoch
+            train_corpus, *setup.tokenizers, setup.buckets, config, epoch=epoch
         )
 
     deadline = started + 60 * minutes if minutes else float("inf")
-    reason = trainer.run_until(deadline, batches, references, on_progress)
+    with _interruption() as interrupted:
+        reason = trainer.run_until(
+            deadline, interrupted, batches, references, on_progress
+        )
     return Summary(
         trainer.update_number,
         trainer.best,
@@ -168,15 +132,47 @@ def train(run, *, minutes=None, strategy=None, on_progress=lambda progress: None
     )
 
 
-def _log_setup(trainer, statistics, buckets, references):
+def _log_setup(trainer, setup, references):
     weights = sum(int(np.prod(v.shape)) for v in trainer.model.trainable_weights)
     shapes = ", ".join(
-        f"{b.rows}x({b.source_length}+{b.target_length})" for b in buckets
+        f"{b.rows}x({b.source_length}+{b.target_length})" for b in setup.buckets
     )
     logger.info(
-        "%d pairs, %d dev texts, %d weights", statistics.pairs, len(references), weights
+        "%d pairs, %d dev texts, %d weights", setup.pairs, len(references), weights
     )
+    logger.info(
+        "products in %s; %d workers; a batch in %d parts side by side",
+        trainer.precision, trainer.cluster.size, trainer.parts,
+    )  # fmt: skip
     logger.info("batches of rows x (source + target tokens): %s", shapes)
+
+
+@contextlib.contextmanager
+def _interruption():
+    """Turns Ctrl-C, and the polite request to end, into a flag.
+
+    So an update is always finished. The second Ctrl-C is an exception again.
+
+    Yields:
+        A ``threading.Event`` that is set then.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals do not come here
+        return
+
+    def ask(number, _):
+        if interrupted.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in signals]
+    try:
+        yield interrupted
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 class Trainer:
@@ -186,164 +182,241 @@ class Trainer:
         run: :class:`Run`, where checkpoints, metrics and the best weights go.
         config: :class:`pocketseq.pipeline.configuration.Config`.
         tokenizers: The source and the target tokenizer.
-        strategy: A ``tf.distribute`` strategy.
+        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
     """
 
-    def __init__(self, run, config, tokenizers, strategy):
+    def __init__(self, run, config, tokenizers, cluster=None):
         self.run = run
         self.config = config
-        self.strategy = strategy
+        self.cluster = cluster or Alone()
+        self.parts = batch_parts()
+        self.precision = config.training.precision
+        if self.precision == "auto":
+            self.precision = fastest_precision()
         keras.utils.set_random_seed(config.training.seed)
-        with strategy.scope():
-            self.model = build_model(config.model, *map(len, tokenizers))
-            self.optimizer = keras.optimizers.Adam(
-                learning_rate(config.training),
-                name="adam",  # frozen: it is part of the names in checkpoints
-            )
-            self.optimizer.build(self.model.trainable_weights)
-            self.averages = [
-                tf.Variable(weight.value, trainable=False)
-                for weight in self.model.trainable_weights
-            ]
+        self.model = build_model(config.model, *map(len, tokenizers))
+        self.optimizer = keras.optimizers.Adam(
+            learning_rate(config.training),
+            name="adam",  # frozen: it is part of the names in checkpoints
+        )
+        self.optimizer.build(self.model.trainable_weights)
+        self.averages = [
+            tf.Variable(weight.value, trainable=False)
+            for weight in self.model.trainable_weights
+        ]
         source, target = tokenizers
         self.translator = ModelTranslator(self.model, source, target, config)
         self.update_number = 0
-        self.epoch = 0
-        self.batch_in_epoch = 0
+        # The (epoch, batch in it) of each worker.
+        self.positions = np.zeros((self.cluster.size, 2), int)
         self.best: float | None = None
         self.best_update = 0
         self.worse_evaluations = 0
-        self.evaluated_update = 0
+        self.evaluated_update = -1
         self.dev: dict = {}
-        self._loss_sum = tf.zeros([])
-        self._loss_tokens = tf.zeros([])
-        self._steps = {}
+        # Of the loss and of the target tokens, since the last evaluation.
+        self._sums = tf.Variable(tf.zeros([2]), trainable=False)
+        # The first update whose gradient was no number; nothing changes from it on.
+        self._broken_at = tf.Variable(-1, trainable=False)
+        self._gradient_functions = {}
+        self._apply = tf.function(self._change, autograph=False)
+        self._journal: Journal | None = None
+
+    @property
+    def position(self):
+        """The epoch, and the batch in it, where this worker stands: int ``(2,)``."""
+        return self.positions[self.cluster.index]
 
     # One update.
 
     def update(self, batch):
-        """Trains on one batch; returns its number of real tokens, a tensor."""
-        step = self._step_for(batch)
-        loss_sum, target_tokens, tokens = step(batch, tf.constant(self.update_number))
-        self.update_number += 1
-        self._loss_sum += loss_sum
-        self._loss_tokens += target_tokens
-        return tokens
+        """Trains on one batch; returns its number of real tokens, a tensor.
 
-    def _step_for(self, batch):
-        """Returns the update compiled for the batch's shape, with any number of rows.
+        Raises:
+            WorkerLost: Before anything has changed.
+        """
+        gradients = self._gradients_for(batch)(batch, tf.constant(self.update_number))
+        *gradients, sums = self.cluster.sum(gradients)
+        self._apply(gradients, sums, tf.constant(self.update_number))
+        self.update_number += 1
+        self.position[1] += 1
+        return sums[2]
+
+    def _gradients_for(self, batch):
+        """Returns the gradients compiled for the batch's lengths, any number of rows.
 
         One graph a bucket: with lengths known, the LSTMs are unrolled.
         """
-        first = self.strategy.experimental_local_results(batch)[0]
-        key = (first.source_ids.shape[1], first.target_ids.shape[1])
-        if key not in self._steps:
-            signature = None
-            if self.strategy.num_replicas_in_sync == 1:
-                rows = [
-                    tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in first
-                ]
-                signature = [type(first)(*rows), tf.TensorSpec([], tf.int32)]
-            self._steps[key] = tf.function(
-                self._update, input_signature=signature, autograph=False,
+        key = (batch.source_ids.shape[1], batch.target_ids.shape[1])
+        if key not in self._gradient_functions:
+            of_part = tf.function(
+                self._part_gradients,
+                input_signature=[
+                    Batch(
+                        tf.TensorSpec([None, key[0]], tf.int32),
+                        tf.TensorSpec([None], tf.int32),
+                        tf.TensorSpec([None, key[1]], tf.int32),
+                        tf.TensorSpec([None], tf.int32),
+                    ),
+                    tf.TensorSpec([2], tf.int32),
+                ],
+                autograph=False,
+            )
+            self._gradient_functions[key] = tf.function(
+                lambda batch, update: self._gradients(of_part, batch, update),
+                autograph=False,
                 reduce_retracing=True,
-            )  # fmt: skip
-        return self._steps[key]
+            )
+        return self._gradient_functions[key]
 
-    def _update(self, batch, update_number):
-        results = self.strategy.run(self._replica_update, (batch, update_number))
-        # Early in training the average follows closely, else it would stay near the
-        # random weights of the start for a thousand updates.
-        count = tf.cast(update_number, tf.float32)
-        decay = tf.minimum(
-            self.config.training.average_decay, (1 + count) / (10 + count)
-        )
-        for average, weight in zip(
-            self.averages, self.model.trainable_weights, strict=True
-        ):
-            average.assign_add((1 - decay) * (weight.value - average))
-        return [
-            self.strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
-            for result in results
-        ]
+    def _gradients(self, of_part, batch, update_number):
+        """Returns the gradients of the summed loss, and the sums that go with them.
 
-    def _replica_update(self, batch, update_number):
-        replica = tf.distribute.get_replica_context()
+        The sums, float ``(3,)``: the loss, the target tokens, all tokens.
+        """
         seed = tf.stack([self.config.training.seed, update_number])
-        seed = tf.random.fold_in(seed, replica.replica_id_in_sync_group)
-        target_tokens = tf.cast(tf.reduce_sum(batch.target_length), tf.float32)
-        all_tokens = replica.all_reduce(tf.distribute.ReduceOp.SUM, target_tokens)
-        with tf.GradientTape() as tape:
-            logits, _ = self.model(
-                batch.source_ids, batch.source_length, batch.decoder_inputs, seed
-            )
-            loss_sum = smoothed_loss(
-                logits,
-                batch.target_ids,
-                batch.target_length,
-                self.config.training.label_smoothing,
-            )
-            loss = loss_sum / all_tokens
+        seed = tf.random.fold_in(seed, self.cluster.index)
+        found = [
+            of_part(part, tf.random.fold_in(seed, number))
+            for number, part in enumerate(batch.parts(self.parts))
+        ]
+        return [tf.add_n(parts) for parts in zip(*found, strict=True)]
+
+    def _part_gradients(self, batch, seed):
         weights = self.model.trainable_weights
+        with products_in(self.precision):
+            with tf.GradientTape() as tape:
+                logits, _ = self.model(
+                    batch.source_ids, batch.source_length, batch.decoder_inputs, seed
+                )
+                loss = smoothed_loss(
+                    logits,
+                    batch.target_ids,
+                    batch.target_length,
+                    self.config.training.label_smoothing,
+                )
+            gradients = tape.gradient(loss, weights)
+        source_tokens, target_tokens = (
+            tf.cast(tf.reduce_sum(length), tf.float32)
+            for length in (batch.source_length, batch.target_length)
+        )
         # Embedding gradients come as slices: made dense, they enter the norm rightly.
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
-        # Summed before they are clipped, so that any number of replicas does the same.
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradients, _ = tf.clip_by_global_norm(gradients, self.config.training.clip_norm)
-        # Keras sums once more, over replicas that all hold this sum already.
-        gradients = [g / replica.num_replicas_in_sync for g in gradients]
-        self.optimizer.apply(gradients, weights)
-        source_tokens = tf.cast(tf.reduce_sum(batch.source_length), tf.float32)
-        return loss_sum, target_tokens, source_tokens + target_tokens
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        sums = tf.stack([loss, target_tokens, source_tokens + target_tokens])
+        return [*gradients, sums]
+
+    def _change(self, gradients, sums, update_number):
+        """Takes the step that the summed gradients ask for, if they are numbers."""
+        loss, target_tokens, _ = tf.unstack(sums)
+        norm = tf.linalg.global_norm(gradients) / target_tokens
+        good = tf.math.is_finite(loss) & tf.math.is_finite(norm) & (self._broken_at < 0)
+        clip = self.config.training.clip_norm
+        factor = clip / (tf.maximum(norm, clip) * target_tokens)
+
+        def change():
+            weights = self.model.trainable_weights
+            self.optimizer.apply([factor * g for g in gradients], weights)
+            # Early in training the average follows closely, else it would stay near
+            # the random weights of the start for a thousand updates.
+            count = tf.cast(update_number, tf.float32)
+            decay = tf.minimum(
+                self.config.training.average_decay, (1 + count) / (10 + count)
+            )
+            for average, weight in zip(self.averages, weights, strict=True):
+                average.assign_add((1 - decay) * (weight.value - average))
+            self._sums.assign_add(sums[:2])
+            return tf.constant(True)
+
+        def keep():
+            self._broken_at.assign(
+                tf.where(self._broken_at < 0, update_number, self._broken_at)
+            )
+            return tf.constant(False)
+
+        tf.cond(good, change, keep)
 
     # The loop.
 
-    def run_until(self, deadline, batches, references, on_progress):
-        """Trains until all updates are done, the dev metric stalls, or the deadline.
+    def run_until(self, deadline, interrupted, batches, references, on_progress):
+        """Trains until all updates are done, the dev metric stalls, or it must stop.
 
         Args:
             deadline: A time of ``time.monotonic()``.
+            interrupted: A ``threading.Event``, set when somebody asks to stop.
             batches: ``epoch -> Dataset`` of that epoch and all that follow, as
                 :func:`pocketseq.pipeline.batches.training_batches` makes it.
-            references: ``{source: [targets]}`` of the dev set.
+            references: ``{source: [targets]}`` of the dev set, for the chief.
             on_progress: Called with a :class:`Progress`.
 
         Returns:
             Why training ended.
+
+        Raises:
+            TrainingStopped, UserError: See :func:`train`.
         """
-        clock = _Clock()
+        if self.cluster.is_chief:
+            self._journal = Journal(self.run, self.config, self.update_number)
+        clock = _Clock(self.update_number)
         try:
-            if self._evaluation_is_due():  # interrupted in the middle of one
+            reason = self._loop(
+                deadline, interrupted, batches, references, on_progress, clock
+            )
+        except WorkerLost as error:
+            # Nobody to ask any more; the others' positions are a few updates old.
+            self._write_checkpoint()
+            saved = (
+                "what was done is saved"
+                if self.cluster.is_chief
+                else f"{self.run.folder} on the chief has its last checkpoint"
+            )
+            raise TrainingStopped(
+                f"another worker was lost at update {self.update_number}; {saved}; go "
+                f"on with, on all workers: {_resume_command(self.run)}"
+            ) from error
+        if self._journal:
+            self._journal.close()
+        return reason
+
+    def _loop(self, deadline, interrupted, batches, references, on_progress, clock):
+        if self._evaluation_is_due():  # of a model to fine-tune, or broken off in it
+            self._evaluate_and_save(references, clock)
+        epoch, batch_number = self.position
+        stream = iter(batches(epoch).skip(batch_number))
+        while not (reason := self._reason_to_stop()):
+            if self._is_time_to_consult():
+                wish = self._consult(deadline, interrupted, clock)
+                if wish == _INTERRUPTED:
+                    self.save()
+                    return "interrupted"
+                if wish == _TIME_IS_UP:
+                    reason = "time is up"
+                    break
+            epoch, batch = next(stream)
+            self._enter_epoch(int(epoch[0]))
+            clock.tokens += self.update(batch)
+            if self.update_number % _REPORT_EVERY == 0:
+                self._report(clock, on_progress)
+            if self._evaluation_is_due():
+                self._check_numbers()
                 self._evaluate_and_save(references, clock)
-            dataset = batches(self.epoch).skip(self.batch_in_epoch)
-            distributed = iter(self.strategy.experimental_distribute_dataset(dataset))
-            while not (reason := self._reason_to_stop(deadline)):
-                epoch, batch = next(distributed)
-                self._enter_epoch(epoch)
-                clock.tokens += self.update(batch)
-                self.batch_in_epoch += 1
-                if self.update_number % _REPORT_EVERY == 0:
-                    on_progress(self._progress(clock))
-                if self._evaluation_is_due():
-                    self._evaluate_and_save(references, clock)
-        except KeyboardInterrupt:
-            self.save()
-            return "interrupted"
-        if self.evaluated_update != self.update_number or self.best is None:
+        if self.evaluated_update != self.update_number:
+            self._check_numbers()
             self._evaluate_and_save(references, clock)
         return reason
 
     def _enter_epoch(self, epoch):
         """Starts counting anew with the first batch of another epoch."""
-        number = int(self.strategy.experimental_local_results(epoch)[0][0])
-        if number != self.epoch:
-            self.epoch, self.batch_in_epoch = number, 0
+        if epoch != self.position[0]:
+            self.position[:] = epoch, 0
 
     def _evaluation_is_due(self):
-        on_time = self.update_number % self.config.training.evaluate_every == 0
-        return on_time and self.evaluated_update != self.update_number
+        if self.evaluated_update == self.update_number:
+            return False
+        if self.update_number == 0:
+            return bool(self.config.base)
+        return self.update_number % self.config.training.evaluate_every == 0
 
-    def _reason_to_stop(self, deadline):
+    def _reason_to_stop(self):
         settings = self.config.training
         if self.update_number >= settings.updates:
             return "all updates done"
@@ -351,70 +424,119 @@ class Trainer:
             return (
                 f"no better dev {self.config.metric} in {settings.patience} evaluations"
             )
-        if time.monotonic() >= deadline:
-            return "time is up"
         return ""
 
-    def _progress(self, clock):
-        return Progress(
+    def _is_time_to_consult(self):
+        return self.cluster.size == 1 or self.update_number % _REPORT_EVERY == 0
+
+    def _consult(self, deadline, interrupted, clock):
+        """Finds out what any worker wants, and where all stand; saves if it is time."""
+        wish = _TIME_IS_UP if time.monotonic() >= deadline else _NOTHING
+        wish = _INTERRUPTED if interrupted.is_set() else wish
+        is_old = clock.seconds_since_save() >= _CHECKPOINT_SECONDS
+        asked = self._gather([wish, is_old and self.cluster.is_chief])
+        if asked[:, 1].any():
+            self._check_numbers()
+            self._write_checkpoint()
+            clock.saved()
+        return asked[:, 0].max()
+
+    def _gather(self, numbers):
+        """Returns everyone's numbers, and takes note of everyone's position."""
+        rows = self.cluster.gather([*numbers, *self.position])
+        self.positions = np.array(rows[:, -2:])
+        return rows[:, :-2]
+
+    def _check_numbers(self):
+        """Stops the training if the loss is no number any more.
+
+        Raises:
+            TrainingStopped: After saving the weights from before.
+        """
+        broken_at = int(self._broken_at)
+        if broken_at < 0:
+            return
+        self.update_number = broken_at
+        self._write_checkpoint()
+        raise TrainingStopped(
+            f"{self.run.folder}: the loss is no finite number at update "
+            f"{broken_at + 1}; the weights from before it are kept; a lower learning "
+            f"rate may help: train --from {self.run.folder} "
+            f"--set training.learning_rate=... "
+        )
+
+    def _report(self, clock, on_progress):
+        self._check_numbers()
+        progress = Progress(
             self.update_number,
             self.config.training.updates,
             self._mean_loss(),
             clock.tokens_per_second(),
             self.dev,
         )
+        on_progress(progress)
+        if self._journal:
+            self._journal.curve(progress)
 
     def _mean_loss(self):
-        return float(self._loss_sum) / max(float(self._loss_tokens), 1.0)
+        loss, tokens = self._sums.numpy()
+        return float(loss) / max(float(tokens), 1.0)
 
     def _evaluate_and_save(self, references, clock):
         """Measures the averaged weights, keeps them if they are the best so far."""
-        speed = clock.tokens_per_second()
-        loss = self._mean_loss()
-        self.dev = self._evaluate(references)
-        metric = self.config.metric
-        value = self.dev[metric]
+        speed, loss = clock.tokens_per_second(), self._mean_loss()
+        best_translations = self._evaluate(references)
+        value = self.dev[self.config.metric]
         better = self.best is None or (
-            value < self.best if metric == "wer" else value > self.best
+            value < self.best if self.config.metric == "wer" else value > self.best
         )
         if better:
             self.best, self.best_update = value, self.update_number
             self.worse_evaluations = 0
-            with self._averaged_weights():
-                weights = {v.path: v.numpy() for v in self.model.weights}
-            write_arrays(self.run.best_path, weights)
         else:
             self.worse_evaluations += 1
-        self.run.append_metrics(
-            update=self.update_number,
-            epoch=self.epoch,
-            loss=round(loss, 5),
-            **{f"dev_{name}": round(self.dev[name], 3) for name in _shown(self.dev)},
-            tokens_per_second=round(speed),
-            learning_rate=float(self.optimizer.learning_rate.numpy()),
-        )
-        logger.info(
-            "update %d, epoch %d: loss %.4f, %s, %d tokens/s%s",
-            self.update_number,
-            self.epoch,
-            loss,
-            ", ".join(f"dev {name} {self.dev[name]:.2f}" for name in _shown(self.dev)),
-            speed,
-            " (best so far)" if better else "",
-        )
-        self._loss_sum = self._loss_tokens = tf.zeros([])
+        if self._journal:
+            if better:
+                with self._averaged_weights():
+                    weights = {v.path: v.numpy() for v in self.model.weights}
+                write_arrays(self.run.best_path, weights)
+            self._journal.evaluation(
+                update=self.update_number,
+                epoch=int(self.position[0]),
+                loss=loss,
+                dev=self.dev,
+                tokens_per_second=speed,
+                learning_rate=float(self.optimizer.learning_rate.numpy()),
+                better=better,
+                seconds_left=clock.seconds_left(
+                    self.update_number, self.config.training.updates
+                ),
+                pictured=best_translations,
+            )
+        self._sums.assign(tf.zeros([2]))
         self.evaluated_update = self.update_number
         self.save()
         clock.restart()
 
     def _evaluate(self, references):
-        with self._averaged_weights():
-            found = self.translator.translate(list(references))
-        return evaluate(
-            list(references.values()),
-            [best.text for (best,) in found],
-            kind=self.config.target.tokenizer,
-        )
+        """Sets ``dev`` on all workers; returns the chief's first few translations."""
+        first, measured = [], b""
+        if self.cluster.is_chief:
+            with self._averaged_weights():
+                found = self.translator.translate(list(references))
+            measured = json.dumps(
+                evaluate(
+                    list(references.values()),
+                    [best.text for (best,) in found],
+                    kind=self.config.target.tokenizer,
+                )
+            ).encode()
+            first = [
+                self.translator.token_alignment(best)
+                for (best,) in found[: self._journal.pictures]
+            ]
+        self.dev = json.loads(self.cluster.broadcast(measured))
+        return first
 
     def _averaged_weights(self):
         return _Swapped(self.model.trainable_weights, self.averages)
@@ -431,73 +553,85 @@ class Trainer:
             )
         }
         optimizer = {f"optimizer/{v.path}": v for v in self.optimizer.variables}
-        return {**weights, **averages, **optimizer}
+        return {**weights, **averages, **optimizer, "loss": self._sums}
 
     _COUNTERS = (
-        "update_number", "epoch", "batch_in_epoch", "best", "best_update",
-        "worse_evaluations", "evaluated_update", "dev",
+        "update_number", "best", "best_update", "worse_evaluations",
+        "evaluated_update", "dev",
     )  # fmt: skip
 
     def save(self):
-        """Writes a checkpoint from which :meth:`restore` goes on exactly."""
+        """Writes a checkpoint from which :meth:`restore` goes on exactly.
+
+        To be called on all workers: each tells the chief where it stands.
+        """
+        self._gather([])
+        self._write_checkpoint()
+
+    def _write_checkpoint(self):
+        if not self.cluster.is_chief:
+            return
         counters = {name: getattr(self, name) for name in self._COUNTERS}
         arrays = {name: v.numpy() for name, v in self._variables().items()}
-        arrays["loss"] = np.array([self._loss_sum, self._loss_tokens])
+        arrays["positions"] = self.positions
         arrays["counters"] = np.array(json.dumps(counters))
         self.run.save_checkpoint(self.update_number, arrays)
 
     def restore(self):
-        """Goes back to the newest checkpoint, if there is one."""
-        paths = self.run.checkpoint_paths()
-        if not paths:
-            self.run.cut_metrics(0)
-            return
-        arrays = read_arrays(paths[0])
+        """Goes back to the newest whole checkpoint, or to the weights to start from."""
+
+        def read():
+            checkpoint = self.run.load_checkpoint()
+            if checkpoint is None and self.run.initial_path.is_file():
+                return read_arrays(self.run.initial_path)
+            return checkpoint or {}
+
+        arrays = share(self.cluster, read)
+        if "counters" in arrays:
+            self._go_back_to(arrays)
+            logger.info("resumed at update %d", self.update_number)
+        elif arrays:
+            for weight in self.model.weights:
+                weight.assign(arrays[weight.path])
+            for average, weight in zip(
+                self.averages, self.model.trainable_weights, strict=True
+            ):
+                average.assign(weight.value)
+            logger.info("started from the weights of %s", self.config.base)
+        elif self.cluster.size > 1:  # the same seed, but let nobody differ by a bit
+            names = self._variables()
+            for name, value in share(
+                self.cluster, lambda: {n: v.numpy() for n, v in names.items()}
+            ).items():
+                names[name].assign(value)
+        if self.cluster.is_chief:
+            self.run.cut_metrics(self.update_number if "counters" in arrays else -1)
+
+    def _go_back_to(self, arrays):
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
-        self._loss_sum, self._loss_tokens = tf.unstack(tf.constant(arrays["loss"]))
         for name, value in json.loads(str(arrays["counters"])).items():
             setattr(self, name, value)
-        self.run.cut_metrics(self.update_number)
-        logger.info("resumed at update %d", self.update_number)
+        positions = arrays["positions"]
+        if len(positions) == self.cluster.size:
+            self.positions = np.array(positions)
+        else:
+            logger.warning(
+                "%d workers instead of %d: the epoch begins anew",
+                self.cluster.size, len(positions),
+            )  # fmt: skip
+            self.positions[:, 0] = positions[:, 0].max()
+        self._drop_damaged_best()
 
-
-def learning_rate(settings):
-    """Returns the schedule: a linear warm-up, then half a cosine, by updates.
-
-    References: Loshchilov and Hutter 2017, "SGDR", eq. 5, without restarts.
-    """
-    warmup = min(settings.warmup_updates, settings.updates - 1)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=settings.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=settings.updates - warmup,
-        alpha=settings.final_learning_rate_share,
-    )
-
-
-def smoothed_loss(logits, target_ids, target_length, smoothing):
-    """Returns the summed cross entropy against smoothed targets, a scalar.
-
-    ``(1 - smoothing) * -log p(target) + smoothing * mean over tokens of -log p``,
-    summed over the real target tokens.
-
-    Args:
-        logits: ``(batch, target_length, vocabulary_size)``.
-        target_ids: int32 ``(batch, target_length)``.
-        target_length: int32 ``(batch,)``.
-        smoothing: From 0 up to but without 1.
-
-    References: Szegedy et al. 2016, "Rethinking the Inception architecture", section 7.
-    """
-    logits = tf.cast(logits, tf.float32)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target_ids, logits)
-    if smoothing:
-        uniform = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-        loss = (1 - smoothing) * loss + smoothing * uniform
-    mask = tf.sequence_mask(target_length, tf.shape(target_ids)[1], loss.dtype)
-    return tf.reduce_sum(loss * mask)
+    def _drop_damaged_best(self):
+        """Lets the next evaluation write ``best.npz`` anew if it cannot be read."""
+        if not (self.cluster.is_chief and self.run.best_path.is_file()):
+            return
+        try:
+            read_arrays(self.run.best_path)
+        except DamagedFile as error:
+            logger.warning("%s; the next evaluation writes it anew", error)
+            self.best, self.evaluated_update = None, -1
 
 
 class _Swapped:
@@ -520,7 +654,10 @@ class _Swapped:
 class _Clock:
     """Counts real tokens against the time spent on updates."""
 
-    def __init__(self):
+    def __init__(self, update):
+        self._begun = time.monotonic()
+        self._first_update = update
+        self.saved()
         self.restart()
 
     def restart(self):
@@ -530,8 +667,13 @@ class _Clock:
     def tokens_per_second(self):
         return float(self.tokens) / max(time.monotonic() - self._started, 1e-9)
 
+    def seconds_left(self, update, updates):
+        """Returns how long the rest takes at the speed so far, evaluations included."""
+        done = update - self._first_update
+        return (time.monotonic() - self._begun) * (updates - update) / max(done, 1)
 
-def _shown(metrics):
-    """The names of what is reported of an evaluation."""
-    shown = ("wer", "per", "bleu", "chrf", "cer", "exact")
-    return [name for name in shown if name in metrics]
+    def saved(self):
+        self._saved = time.monotonic()
+
+    def seconds_since_save(self):
+        return time.monotonic() - self._saved

@@ -103,6 +103,35 @@ class ModelTranslator:
             )
         return self._searches[key](source_ids, source_length)
 
+    def token_alignment(self, translation):
+        """Returns an alignment by tokens, for a picture.
+
+        Args:
+            translation: One that this translator has made.
+
+        Returns:
+            The texts of the source tokens, of the target tokens, and the attention
+            ``(target tokens, source tokens)``.
+        """
+        source = translation.source
+        spans = [span for span in self.source_tokenizer.spans(source) if len(span)]
+        columns = [translation.alignment[:, list(span)].sum(axis=1) for span in spans]
+        labels, rows, place = [], [], 0
+        for token_id in translation.token_ids:
+            if token_id == END or place >= len(translation.text):
+                break
+            unknown = token_id in self.target_tokenizer.unknown_ids
+            label = self.target_tokenizer.piece_texts[token_id]
+            if place and not self.target_tokenizer.continues[token_id]:
+                place += len(self.target_tokenizer.separator)
+            length = 1 if unknown else len(label)
+            labels.append(translation.text[place : place + length])
+            rows.append(place)
+            place += length
+        weights = np.stack(columns, axis=1) if columns else np.zeros((place, 0))
+        sources = ["".join(source[i] for i in span) for span in spans]
+        return sources, labels, np.clip(weights[rows], 0, 1)
+
     def _finish(self, source, ids, length, score, attention):
         """Makes a :class:`Translation` of one hypothesis."""
         token_ids = tuple(map(int, ids[:length]))

@@ -57,8 +57,9 @@ def trained_run(corpus_folder, tmp_path_factory):
         SideConfig,
         TrainingConfig,
     )
+    from pocketseq.pipeline.preparation import start_run
     from pocketseq.pipeline.runs import Run
-    from pocketseq.pipeline.training import start_run, train
+    from pocketseq.pipeline.training import train
 
     config = Config(
         name="backwards",

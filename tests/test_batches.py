@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pocketseq.pipeline.batches import (
     Batch,
@@ -74,6 +75,11 @@ def decoded(batch, tokenizers):
     for source_ids, source_length, target_ids, target_length in zip(
         *batch, strict=True
     ):
+        if not target_length:  # fills the batch up to its shape
+            assert not source_length
+            assert not np.any(source_ids)
+            assert not np.any(target_ids)
+            continue
         assert target_ids[target_length - 1] == END
         yield Pair(
             "".join(source.pieces[i] for i in source_ids[:source_length]),
@@ -87,6 +93,28 @@ def everything(batches, tokenizers):
 
 def test_every_pair_appears_exactly_once_in_an_epoch(pairs, tokenizers, batches):
     assert Counter(everything(batches, tokenizers)) == Counter(pairs)
+
+
+def test_every_batch_has_the_shape_of_a_bucket(buckets, batches):
+    shapes = {(*b.source_ids.shape, b.target_ids.shape[1]) for b in batches}
+    assert shapes <= {(b.rows, b.source_length, b.target_length) for b in buckets}
+
+
+def test_a_bucket_has_no_more_rows_than_there_are_pairs_for_it():
+    counts = np.zeros((3, 3), int)
+    counts[2, 2] = 7
+    (bucket,) = choose_buckets(LengthStatistics(counts, 0), batch_tokens=400, most=2)
+    assert bucket == (2, 2, 7)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 20])
+def test_the_parts_of_a_batch_hold_its_rows_in_order(batches, number):
+    parts = Batch(*map(tf.constant, batches[0])).parts(number)
+    assert len(parts) == number
+    sizes = [len(part.source_ids) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    for column, whole in zip(zip(*parts, strict=True), batches[0], strict=True):
+        np.testing.assert_array_equal(tf.concat(column, axis=0), whole)
 
 
 def test_long_sources_with_short_targets_stay_whole_beside_the_opposite(tokenizers):
@@ -247,5 +275,6 @@ def test_the_default_recipe_pads_less_than_15_percent_away():
         most=config.training.buckets,
     )
     batches = batches_of(pairs, tokenizers, buckets, config=config)
-    assert sum(len(batch.source_ids) for batch in batches) == len(pairs)
+    rows = sum(np.count_nonzero(batch.source_length) for batch in batches)
+    assert rows == len(pairs)
     assert real_share(batches) >= 0.85

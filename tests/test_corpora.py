@@ -133,7 +133,7 @@ def test_broken_lines_are_counted_and_skipped_on_demand(write, caplog):
     path = write("a.tsv", b"ab\tX Y\n" + lines + b"\ncd\tZ\n")
     corpus = Corpus(path, skip_bad_lines=True)
     assert list(corpus) == PAIRS
-    assert corpus.check() == len(BROKEN)
+    corpus.check()
     assert f"{path}: skipped {len(BROKEN)} broken lines" in caplog.text
 
 

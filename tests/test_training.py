@@ -1,23 +1,17 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
+import signal
 
 import numpy as np
 import pytest
 
-from pocketseq.pipeline.configuration import Config, TrainingConfig, override
+from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
+from pocketseq.pipeline.preparation import start_run, training_corpora
 from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.training import (
-    learning_rate,
-    smoothed_loss,
-    start_run,
-    train,
-    training_corpora,
-)
+from pocketseq.pipeline.training import train
 
 # A model so small that what matters is how its training goes, not what it learns.
 TINY = [
@@ -98,66 +92,13 @@ def assert_same_outcome(run, other):
 
 
 def stop_at(update):
+    """Presses Ctrl-C after an update."""
+
     def on_progress(progress):
         if progress.update == update:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     return on_progress
-
-
-def test_the_loss_is_smoothed_cross_entropy_summed_over_real_tokens():
-    generator = np.random.default_rng(3)
-    logits = generator.normal(size=(3, 4, 5)).astype(np.float32)
-    target_ids = generator.integers(0, 5, (3, 4)).astype(np.int32)
-    lengths = np.array([4, 1, 0], np.int32)
-    expected = 0.0
-    for row, length in enumerate(lengths):
-        for place in range(length):
-            scores = logits[row, place].astype(np.float64)
-            log_p = scores - np.log(np.exp(scores).sum())
-            wanted = np.full(5, 0.1 / 5)
-            wanted[target_ids[row, place]] += 0.9
-            expected -= (wanted * log_p).sum()
-    found = smoothed_loss(logits, target_ids, lengths, 0.1)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_loss_without_smoothing_is_minus_the_log_probability():
-    logits = np.log([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]]).astype(np.float32)
-    found = smoothed_loss(logits, np.array([[1, 2]]), np.array([2]), 0.0)
-    assert float(found) == pytest.approx(-math.log(0.25 * 0.8), rel=1e-5)
-
-
-def test_the_learning_rate_rises_linearly_then_falls_along_a_cosine():
-    settings = TrainingConfig(
-        learning_rate=0.01,
-        warmup_updates=10,
-        updates=110,
-        final_learning_rate_share=0.1,
-    )
-    rate = learning_rate(settings)
-    # A quarter of the way down a cosine: (1 + cos 45 degrees) / 2 of the range.
-    quarter = 0.001 + 0.009 * (1 + math.sqrt(0.5)) / 2
-    expected = {
-        0: 0,
-        5: 0.005,
-        10: 0.01,
-        35: quarter,
-        60: 0.0055,
-        110: 0.001,
-        200: 0.001,
-    }
-    for update, value in expected.items():
-        assert float(rate(update)) == pytest.approx(value, rel=1e-5, abs=1e-9)
-
-
-@pytest.mark.parametrize(("updates", "expected"), [(1, 0.01), (2, 0.0)])
-def test_a_training_shorter_than_the_warm_up_still_has_a_learning_rate(
-    updates, expected
-):
-    rate = learning_rate(TrainingConfig(learning_rate=0.01, updates=updates))
-    assert float(rate(0)) == pytest.approx(expected)
-    assert float(rate(updates - 1)) == pytest.approx(0.01)
 
 
 def test_it_learns_to_reverse_strings(trained_run, corpus_folder):
@@ -217,21 +158,22 @@ def test_an_interrupted_run_saves_itself_and_goes_on_to_the_same_weights(
     assert_same_outcome(run, finished)
 
 
-def test_a_run_interrupted_while_it_evaluates_does_that_again(
+def test_a_run_killed_while_it_evaluates_does_that_again(
     started, finished, copy, monkeypatch
 ):
     run = copy(started)
     evaluations = []
 
-    def interrupted_at_last(*arguments, **options):
+    def killed_at_last(*arguments, **options):
         evaluations.append(1)
         if len(evaluations) == 3:
-            raise KeyboardInterrupt
+            raise RuntimeError("killed")
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.evaluate", interrupted_at_last)
-        assert train(run).reason == "interrupted"
+        patch.setattr("pocketseq.pipeline.training.evaluate", killed_at_last)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(run)
     assert train(run).reason == "all updates done"
     assert_same_outcome(run, finished)
 
@@ -259,12 +201,45 @@ def test_training_ends_early_when_the_dev_metric_no_longer_improves(started, cop
     assert len(metrics_of(run)) == 3
 
 
-def test_a_damaged_checkpoint_is_an_error_that_names_it(finished, copy):
+def cut_off(whole):
+    return whole[:-1000]
+
+
+def with_a_flipped_bit(whole):
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+
+
+@pytest.mark.parametrize("damaged", [cut_off, with_a_flipped_bit, lambda whole: b""])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    finished, copy, damaged, caplog
+):
     run = copy(finished)
-    path = run.checkpoint_paths()[0]
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=f"{path.name}: damaged"):
+    newest, _ = run.checkpoint_paths()
+    newest.write_bytes(damaged(newest.read_bytes()))
+    with caplog.at_level("INFO"):
+        assert train(run).update == 12
+    assert f"{newest}: damaged" in caplog.text
+    assert "resumed at update 8" in caplog.text
+    assert_same_outcome(run, finished)
+
+
+def test_checkpoints_that_are_all_damaged_are_an_error_that_names_them(finished, copy):
+    run = copy(finished)
+    paths = run.checkpoint_paths()
+    for path in paths:
+        path.write_bytes(cut_off(path.read_bytes()))
+    with pytest.raises(UserError, match="damaged, and there is no checkpoint") as error:
         train(run)
+    assert all(path.name in str(error.value) for path in paths)
+
+
+def test_damaged_best_weights_are_written_anew(finished, copy, caplog):
+    run = copy(finished)
+    run.best_path.write_bytes(cut_off(run.best_path.read_bytes()))
+    train(run)
+    assert "best.npz: damaged" in caplog.text
+    run.load()
 
 
 def test_a_training_without_data_is_an_error(tmp_path):
@@ -288,59 +263,3 @@ def test_without_a_dev_file_a_share_of_the_training_lines_is_held_out(tmp_path):
     train_part, dev_part = map(list, training_corpora(config))
     assert len(train_part) + len(dev_part) == 1000
     assert 130 < len(dev_part) < 270
-
-
-# The same update of the same batch on one device, then on two.
-REPLICAS = """
-import sys
-from pathlib import Path
-
-import tensorflow as tf
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-from pocketseq.pipeline.batches import Bucket, training_batches
-from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training import Trainer, training_corpora
-
-mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-assert mirrored.num_replicas_in_sync == 2
-for folder, strategy in zip(sys.argv[1:], [tf.distribute.get_strategy(), mirrored]):
-    run = Run(Path(folder))
-    config, tokenizers = run.config(), run.load_tokenizers()
-    pairs, _ = training_corpora(config)
-    trainer = Trainer(run, config, tokenizers, strategy)
-    batches = training_batches(pairs, *tokenizers, [Bucket(2, 3, 9)], config, epoch=0)
-    _, batch = next(iter(strategy.experimental_distribute_dataset(batches)))
-    rows = [len(b.source_ids) for b in strategy.experimental_local_results(batch)]
-    assert sum(rows) == 9 and len(rows) == strategy.num_replicas_in_sync, rows
-    assert int(trainer.update(batch)) == 9 * 5
-    trainer.save()
-"""
-
-
-def test_two_replicas_make_the_same_update_as_one(started, copy, tmp_path):
-    run = copy(
-        started, "model.dropout=0", "training.clip_norm=0.01",
-        "training.learning_rate=1e-3", "training.updates=1",
-    )  # fmt: skip
-    other = Run(tmp_path / "other")
-    shutil.copytree(run.folder, other.folder)
-    script = tmp_path / "replicas.py"
-    script.write_text(REPLICAS)
-    done = subprocess.run(
-        [sys.executable, script, run.folder, other.folder],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (read_arrays(each.checkpoint_paths()[0]) for each in (run, other))
-    assert len(one) == len(two)
-    for (name, value), found in zip(one.items(), two.values(), strict=True):
-        if name != "counters":
-            np.testing.assert_allclose(found, value, atol=1e-5, err_msg=name)
-    # Adam's first moments are a tenth of the gradients, which clipping has shortened.
-    moments = [value for name, value in one.items() if "momentum" in name]
-    norm = math.sqrt(sum(float(np.square(value).sum()) for value in moments))
-    assert norm == pytest.approx(0.1 * 0.01, rel=1e-3)

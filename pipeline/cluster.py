@@ -1,0 +1,182 @@
+"""Training on many machines: who this process is among them, and what they share.
+
+The cluster is described as Kubeflow, Vertex AI and SageMaker do it, by ``TF_CONFIG``.
+Every worker holds the whole model and reads a part of the corpus. An update sums the
+gradients of all, so all come to the same weights. Only the chief, the first of them,
+reads and writes the run folder; what the others need of it, it sends.
+"""
+
+import io
+import json
+import os
+
+import numpy as np
+
+from pocketseq.pipeline.errors import UserError
+
+_ROLES = ("chief", "worker")
+
+
+class WorkerLost(Exception):
+    """Another worker has ended or cannot be reached; no sum is complete any more."""
+
+
+class Alone:
+    """One machine: nothing to share."""
+
+    index, size, is_chief = 0, 1, True
+
+    def sum(self, tensors):
+        """Returns the sums of tensors over all workers."""
+        return tensors
+
+    def broadcast(self, data):
+        """Returns the chief's bytes on every worker."""
+        return data
+
+    def gather(self, numbers):
+        """Returns everyone's numbers, int ``(workers, n)``."""
+        return np.array([numbers])
+
+
+class Cluster:
+    """The workers that ``TF_CONFIG`` names, under ``MultiWorkerMirroredStrategy``.
+
+    The strategy carries sums, and nothing else: variables are each worker's own, equal
+    because they start equal and take equal updates. An update that loses a worker has
+    changed nothing, therefore, and the chief can still save what it has.
+
+    To be made before TensorFlow's first operation; waits until all workers are there.
+
+    Args:
+        strategy: ``tf.distribute.MultiWorkerMirroredStrategy``.
+    """
+
+    def __init__(self, strategy):
+        import tensorflow as tf
+
+        self._strategy = strategy
+        resolver = strategy.cluster_resolver
+        spec = resolver.cluster_spec().as_dict()
+        self.size = sum(len(spec.get(role, ())) for role in _ROLES)
+        before = len(spec.get("chief", ())) if resolver.task_type == "worker" else 0
+        self.index = before + resolver.task_id
+        self.is_chief = self.index == 0
+        self._sum = tf.function(self._sums, autograph=False)
+
+    def _sums(self, tensors):
+        """Sums all tensors, of one dtype, as one row of numbers: one message each."""
+        import tensorflow as tf
+
+        def sum_row(row):
+            context = tf.distribute.get_replica_context()
+            # The identity is on the replica's device, where the sum is asked for.
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(row))
+
+        row = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+        row = self._strategy.run(sum_row, args=(row,))
+        parts = tf.split(row, [tf.size(tensor) for tensor in tensors])
+        return [
+            tf.reshape(part, tf.shape(tensor))
+            for part, tensor in zip(parts, tensors, strict=True)
+        ]
+
+    def sum(self, tensors):
+        """Returns the sums of tensors over all workers.
+
+        Raises:
+            WorkerLost: A worker is gone.
+        """
+        import tensorflow as tf
+
+        try:
+            return self._sum([tf.convert_to_tensor(tensor) for tensor in tensors])
+        except tf.errors.OpError as error:
+            raise WorkerLost(error.message) from error
+
+    def broadcast(self, data):
+        """Returns the chief's bytes on every worker, where it is None elsewhere."""
+        size = len(data) if self.is_chief else 0
+        (size,) = (int(x) for x in self.sum([np.array(size, np.int32)]))
+        if not size:  # a sum of nothing ends the process
+            return b""
+        # As whole numbers of 32 bits, of which a sum with zeros is an exact copy.
+        words = np.zeros(-(-size // 4), np.int32)
+        if self.is_chief:
+            words = np.frombuffer(data.ljust(4 * len(words), b"\0"), np.int32)
+        (words,) = self.sum([words])
+        return words.numpy().tobytes()[:size]
+
+    def gather(self, numbers):
+        """Returns everyone's numbers, int ``(workers, n)``."""
+        rows = np.zeros((self.size, len(numbers)), np.int32)
+        rows[self.index] = numbers
+        (rows,) = self.sum([rows])
+        return rows.numpy()
+
+
+def join_cluster():
+    """Returns the cluster that ``TF_CONFIG`` describes, or :class:`Alone` without it.
+
+    Raises:
+        UserError: ``TF_CONFIG`` is not what Kubeflow and others write.
+    """
+    text = os.environ.get("TF_CONFIG", "").strip()
+    if not text or not _names_others(text):
+        return Alone()
+    import tensorflow as tf
+
+    return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+
+
+def _names_others(text):
+    """Whether ``TF_CONFIG`` names more than one worker, after a look at its form."""
+    expected = (
+        'expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+        '"worker", "index": 0}}'
+    )
+    try:
+        described = json.loads(text)
+        cluster, task = described["cluster"], described["task"]
+        members = {role: list(cluster[role]) for role in cluster}
+        role, index = task["type"], int(task["index"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"TF_CONFIG={text}: {expected}") from error
+    others = set(members) - set(_ROLES)
+    if others or role not in _ROLES:
+        named = ", ".join(sorted({*others, role} - set(_ROLES)))
+        raise UserError(
+            f"TF_CONFIG: the role {named} has no part here, expected chief and worker"
+        )
+    if not 0 <= index < len(members.get(role, ())):
+        raise UserError(
+            f"TF_CONFIG: there is no {role} {index}, expected an index below "
+            f"{len(members.get(role, ()))}"
+        )
+    return sum(map(len, members.values())) > 1
+
+
+def share(cluster, make):
+    """Returns on every worker what ``make`` returns on the chief.
+
+    Args:
+        cluster: :class:`Alone` or :class:`Cluster`.
+        make: Called on the chief only; returns ``{name: array}``.
+
+    Raises:
+        UserError: ``make`` raised one; on every worker, so that none waits for ever.
+    """
+    if cluster.size == 1:
+        return make()
+    packed, problem = io.BytesIO(), ""
+    if cluster.is_chief:
+        try:
+            np.savez(packed, allow_pickle=False, **make())
+        except UserError as error:
+            problem = str(error)
+    problem = cluster.broadcast(problem.encode()).decode()
+    if problem:
+        raise UserError(problem)
+    data = cluster.broadcast(packed.getvalue())
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

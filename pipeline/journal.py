@@ -1,0 +1,127 @@
+"""What a training tells the world: log lines, ``metrics.jsonl``, TensorBoard."""
+
+import logging
+
+from pocketseq.pipeline.events import EventWriter
+from pocketseq.pipeline.pictures import attention_picture
+
+logger = logging.getLogger(__name__)
+
+# Updates between two points of the curves that evaluations do not make.
+_CURVE_EVERY = 50
+
+# What is reported of an evaluation, where it was measured.
+_SHOWN = ("wer", "per", "bleu", "chrf", "cer", "exact")
+
+
+class Journal:
+    """Writes down what happens to a run.
+
+    Metrics are part of the run: when they cannot be written, training stops.
+    TensorBoard is for looking at: when its file cannot be written, that is a warning,
+    and the next evaluation tries again.
+
+    Args:
+        run: :class:`pocketseq.pipeline.runs.Run`.
+        config: :class:`pocketseq.pipeline.configuration.Config`.
+        update: The number of updates already done.
+    """
+
+    #: How many dev texts get a picture of their attention at each evaluation.
+    pictures = 3
+
+    def __init__(self, run, config, update):
+        self._run = run
+        self._events = None
+        try:
+            self._events = EventWriter(run.folder, update=update)
+        except OSError as error:
+            self._warn(error)
+        else:
+            if update == 0:
+                toml = f"```toml\n{config.to_toml()}\n```"
+                self._events.text(0, "configuration", toml)
+
+    def curve(self, progress):
+        """Adds points to the curves of loss and speed, now and then."""
+        if self._events and progress.update % _CURVE_EVERY == 0:
+            self._events.scalars(
+                progress.update,
+                {
+                    "loss": progress.loss,
+                    "tokens_per_second": progress.tokens_per_second,
+                },
+            )
+
+    def evaluation(
+        self, *, update, epoch, loss, dev, tokens_per_second, learning_rate, better,
+        seconds_left, pictured,
+    ):  # fmt: skip
+        """Writes down an evaluation.
+
+        Args:
+            update, epoch: Where training stands.
+            loss: Mean over target tokens since the last evaluation, in nats.
+            dev: What was measured, as :func:`evaluate` returns it.
+            tokens_per_second: Real source and target tokens.
+            learning_rate: Now.
+            better: Whether the dev metric is the best so far.
+            seconds_left: How long the remaining updates will take.
+            pictured: ``(source labels, target labels, weights)`` of some dev texts.
+
+        Raises:
+            UserError: ``metrics.jsonl`` cannot be written.
+        """
+        shown = {name: dev[name] for name in _SHOWN if name in dev}
+        self._run.append_metrics(
+            update=update,
+            epoch=epoch,
+            loss=round(loss, 5),
+            **{f"dev_{name}": round(value, 3) for name, value in shown.items()},
+            tokens_per_second=round(tokens_per_second),
+            learning_rate=learning_rate,
+        )
+        logger.info(
+            "update %d, epoch %d: loss %.4f, %s, %d tokens/s, %s left%s",
+            update,
+            epoch,
+            loss,
+            ", ".join(f"dev {name} {value:.2f}" for name, value in shown.items()),
+            tokens_per_second,
+            _duration(seconds_left),
+            " (best so far)" if better else "",
+        )
+        if self._events is None:
+            return
+        self._events.scalars(
+            update,
+            {
+                "loss": loss,
+                "learning_rate": learning_rate,
+                "tokens_per_second": tokens_per_second,
+                **{f"dev/{name}": value for name, value in shown.items()},
+            },
+        )
+        for number, (source, target, weights) in enumerate(pictured, start=1):
+            picture = attention_picture(source, target, weights)
+            self._events.picture(update, f"attention/{number}", picture)
+        self.close()
+
+    def close(self):
+        """Writes what TensorBoard has not been given yet."""
+        if self._events is None:
+            return
+        try:
+            self._events.flush()
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error):
+        logger.warning(
+            "%s: TensorBoard events not written: %s", self._run.folder, error
+        )
+
+
+def _duration(seconds):
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
