@@ -497,14 +497,14 @@ def _start_logging():
 def _import_tensorflow(*, for_training=False):
     """Imports TensorFlow with its own messages turned down."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from pocketseq.pipeline.machine import keep_freed_memory, one_core_an_operation
+    from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
 
     keep_freed_memory()
     with _native_messages_hidden():
         import tensorflow as tf
 
         if for_training:
-            one_core_an_operation()
+            prepare_for_training()
         if not os.environ.get("TF_CONFIG"):  # a cluster must be joined before that
             tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")

@@ -9,6 +9,7 @@ from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM
+from pocketseq.layers.products import product
 from pocketseq.layers.recurrence import (
     LookBack,
     LSTMState,
@@ -308,15 +309,24 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.token_table = TokenTable(self.embedding, self.lstm[0], int8=int8)
 
     def _readout(self, context, hidden):
-        if not self.attention.gives_context:
-            return self.readout(hidden)
-        return self.readout(tf.concat([context, hidden], axis=-1))
+        inputs = hidden
+        if self.attention.gives_context:
+            inputs = tf.concat([context, hidden], axis=-1)
+        kernel, bias = self.readout.kernel, self.readout.bias
+        with tf.name_scope(READOUT):
+            rows = tf.reshape(inputs, [-1, kernel.shape[0]])
+            rows = tf.tanh(tf.nn.bias_add(product(rows, kernel), bias))
+        shape = tf.concat([tf.shape(hidden)[:-1], [kernel.shape[1]]], axis=0)
+        return rows if hidden.shape.rank == 2 else tf.reshape(rows, shape)
 
     def _logits(self, readout):
         kernel = self._output_kernel()
         rows = tf.reshape(readout, [-1, kernel.shape[1]])
-        logits = tf.matmul(rows, tf.transpose(kernel), name=OUTPUT_PRODUCT)
-        logits += self.output_bias
+        with tf.name_scope(OUTPUT_PRODUCT):
+            logits = product(rows, kernel, transpose_right=True)
+        logits = tf.nn.bias_add(logits, self.output_bias)
+        if readout.shape.rank == 2:
+            return logits
         shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
         return tf.reshape(logits, shape)
 

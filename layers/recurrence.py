@@ -177,7 +177,7 @@ def run_feeding_lstms(projected, states, context, kernels, biases, masks, look_b
             def backward(carried, hidden, d_output, *saved):
                 d_states, d_context = carried
                 d_above = d_output + look_back.d_query(hidden, parts, d_context)
-                before, d_gates = [None] * size, [None] * size
+                before, d_gates = list(d_states), [d_output] * size  # to be replaced
                 for index in reversed(range(size)):
                     activations = Activations(*saved[6 * index : 6 * index + 6])
                     d_state = d_states[index]

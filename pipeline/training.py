@@ -108,13 +108,14 @@ def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None)
     shard = (cluster.index, cluster.size)
     train_corpus, dev_corpus = training_corpora(config, shard)
     references = dev_corpus.references() if cluster.is_chief else {}
-    trainer = Trainer(run, config, setup.tokenizers, cluster)
+    source, target = setup.tokenizers
+    trainer = Trainer(run, config, (source, target), cluster)
     trainer.restore()
     _log_setup(trainer, setup, references)
 
     def batches(epoch):
         return training_batches(
-            train_corpus, *setup.tokenizers, setup.buckets, config, epoch=epoch
+            train_corpus, source, target, setup.buckets, config, epoch=epoch
         )
 
     deadline = started + 60 * minutes if minutes else float("inf")
@@ -456,6 +457,9 @@ class Trainer:
         broken_at = int(self._broken_at)
         if broken_at < 0:
             return
+        # Batches since then have changed nothing; they are not passed over.
+        batches = self.update_number - broken_at
+        self.position[1] = max(0, self.position[1] - batches)
         self.update_number = broken_at
         self._write_checkpoint()
         raise TrainingStopped(
@@ -533,7 +537,7 @@ class Trainer:
             ).encode()
             first = [
                 self.translator.token_alignment(best)
-                for (best,) in found[: self._journal.pictures]
+                for (best,) in found[: Journal.pictures]
             ]
         self.dev = json.loads(self.cluster.broadcast(measured))
         return first

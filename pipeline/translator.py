@@ -1,8 +1,11 @@
 """Translation by the Keras model: texts in, texts out, in batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.special import END, PAD
 from pocketseq.pipeline.translation import Translation, prepare
 
@@ -72,20 +75,32 @@ class ModelTranslator:
         ids = self.source_tokenizer.tokenize(tf.constant(texts, tf.string))
         lengths = ids.row_lengths().numpy().astype(np.int32)
         results = [None] * len(texts)
-        for width, rows in _batches(lengths):
+        batches = list(_batches(lengths))
+        for width in {width for width, _ in batches}:
+            self._compiled(width, beam_size)  # here, and not in two threads at once
+
+        def translate_batch(batch):
+            width, rows = batch
             source_ids = tf.gather(ids, rows).to_tensor(PAD, shape=[None, width])
-            found = self.search(source_ids, lengths[rows], beam_size)
+            found = self.search(source_ids, tf.constant(lengths[rows]), beam_size)
             for row, *one in zip(rows, *(part.numpy() for part in found), strict=True):
                 hypotheses = zip(*one, strict=True)
                 results[row] = [
                     self._finish(texts[row], *hypothesis)
                     for _, hypothesis in zip(range(n_best), hypotheses, strict=False)
                 ]
+
+        # Where an operation keeps to one core, batches share out the others.
+        with ThreadPoolExecutor(batch_parts()) as pool:
+            list(pool.map(translate_batch, batches))
         return results
 
     def search(self, source_ids, source_length, beam_size=1):
         """Runs the model's search, compiled once for each source length."""
-        key = (source_ids.shape[1], beam_size)
+        return self._compiled(source_ids.shape[1], beam_size)(source_ids, source_length)
+
+    def _compiled(self, width, beam_size):
+        key = (width, beam_size)
         if key not in self._searches:
             self._searches[key] = tf.function(
                 lambda ids, length: self.model.search(
@@ -96,12 +111,12 @@ class ModelTranslator:
                     length_penalty=self.config.search.length_penalty,
                 ),
                 input_signature=[
-                    tf.TensorSpec([None, key[0]], tf.int32),
+                    tf.TensorSpec([None, width], tf.int32),
                     tf.TensorSpec([None], tf.int32),
                 ],
                 autograph=False,
-            )
-        return self._searches[key](source_ids, source_length)
+            ).get_concrete_function()
+        return self._searches[key]
 
     def token_alignment(self, translation):
         """Returns an alignment by tokens, for a picture.
