@@ -230,3 +230,22 @@ def test_pieces_of_a_word_are_joined_and_unknown_ones_copied():
     np.testing.assert_array_equal(
         one.alignment.argmax(axis=1), [0, 3, 2, 1, 1, 0, 0, 0]
     )
+
+
+def test_an_alignment_by_tokens_names_each_token_and_keeps_its_row(trained_run):
+    translator = trained_run.load()
+    ((translation,),) = translator.translate(["bead"])
+    sources, targets, weights = translator.token_alignment(translation)
+    assert sources == list("bead")
+    assert targets == translation.text.split(" ")
+    starts = [0]
+    for target in targets[:-1]:
+        starts.append(starts[-1] + len(target) + 1)
+    np.testing.assert_array_equal(weights, translation.alignment[starts])
+
+
+def test_an_alignment_by_tokens_of_an_empty_text_is_empty(trained_run):
+    translator = trained_run.load()
+    ((translation,),) = translator.translate([""])
+    sources, targets, weights = translator.token_alignment(translation)
+    assert (sources, targets, weights.size) == ([], [], 0)

@@ -1,0 +1,61 @@
+"""Tests of pocketseq.layers.products."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pocketseq.layers.products import product, product_dtype, products_in
+
+RANDOM = np.random.default_rng(1)
+LEFT = RANDOM.normal(size=(5, 7)).astype(np.float32)
+RIGHT = RANDOM.normal(size=(7, 3)).astype(np.float32)
+
+
+def rounded(array):
+    """To 8 significant bits, ties to even: what bfloat16 keeps of a float32."""
+    bits = array.view(np.uint32).astype(np.uint64)
+    bits += 0x7FFF + ((bits >> 16) & 1)
+    return (bits.astype(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+@pytest.mark.parametrize("transpose_left", [False, True])
+@pytest.mark.parametrize("transpose_right", [False, True])
+def test_a_product_is_that_of_numpy(transpose_left, transpose_right):
+    found = product(
+        LEFT.T if transpose_left else LEFT,
+        RIGHT.T if transpose_right else RIGHT,
+        transpose_left=transpose_left,
+        transpose_right=transpose_right,
+    )
+    np.testing.assert_allclose(found, LEFT @ RIGHT, rtol=1e-5, atol=1e-6)
+
+
+def test_in_bfloat16_factors_and_result_are_rounded_and_nothing_else():
+    with products_in("bfloat16"):
+        found = product(LEFT, RIGHT)
+    assert found.dtype == tf.float32
+    exact = rounded(LEFT) @ rounded(RIGHT)
+    np.testing.assert_allclose(found, exact, rtol=2**-8, atol=1e-6)
+    assert np.any(found != LEFT @ RIGHT)
+
+
+def test_the_precision_asked_for_ends_with_its_context():
+    assert product_dtype() == tf.float32
+    with products_in("bfloat16"):
+        with products_in("float32"):
+            assert product_dtype() == tf.float32
+        assert product_dtype() == tf.bfloat16
+    with pytest.raises(ZeroDivisionError), products_in("bfloat16"):
+        _ = 1 / 0
+    assert product_dtype() == tf.float32
+
+
+def test_one_thread_does_not_decide_for_another():
+    seen = []
+    with products_in("bfloat16"):
+        thread = threading.Thread(target=lambda: seen.append(product_dtype()))
+        thread.start()
+        thread.join()
+    assert seen == [tf.float32]
