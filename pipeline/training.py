@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 
 import keras
@@ -210,6 +211,8 @@ class Trainer:
         self.update_number = 0
         # The (epoch, batch in it) of each worker.
         self.positions = np.zeros((self.cluster.size, 2), int)
+        # Where the last few updates found their batches.
+        self._trail: deque[tuple[int, int]] = deque(maxlen=_REPORT_EVERY)
         self.best: float | None = None
         self.best_update = 0
         self.worse_evaluations = 0
@@ -240,6 +243,7 @@ class Trainer:
         *gradients, sums = self.cluster.sum(gradients)
         self._apply(gradients, sums, tf.constant(self.update_number))
         self.update_number += 1
+        self._trail.append(tuple(self.position))
         self.position[1] += 1
         return sums[2]
 
@@ -458,8 +462,7 @@ class Trainer:
         if broken_at < 0:
             return
         # Batches since then have changed nothing; they are not passed over.
-        batches = self.update_number - broken_at
-        self.position[1] = max(0, self.position[1] - batches)
+        self.position[:] = self._trail[broken_at - self.update_number]
         self.update_number = broken_at
         self._write_checkpoint()
         raise TrainingStopped(

@@ -1,0 +1,206 @@
+"""What a training outlives: kills, signals, full disks, and a loss that is no number."""
+
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pocketseq.pipeline import training
+from pocketseq.pipeline.configuration import Config, override
+from pocketseq.pipeline.errors import TrainingStopped
+from pocketseq.pipeline.preparation import start_run
+from pocketseq.pipeline.runs import Run, read_arrays
+from pocketseq.pipeline.training import train
+
+CLI = Path(__file__).parents[1] / "cli.py"
+
+# More make the test longer, not different.
+KILLS = 3
+
+SETTINGS = [
+    "target.tokenizer=word", "source.max_code_points=4", "target.max_code_points=12",
+    "model.embedding_size=4", "model.units=4", "model.dropout=0.2",
+    "training.batch_tokens=48", "training.buckets=1", "training.warmup_updates=3",
+    "training.updates=1500", "training.evaluate_every=100",
+    "training.patience=1000",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    words = [a + b for a in "abcdef" for b in "abcdefgh"]
+    for name, part in (("train", words[:40]), ("dev", words[40:])):
+        lines = (f"{word}\t{word[1].upper()} {word[0].upper()}\n" for word in part)
+        (folder / f"{name}.tsv").write_text("".join(lines))
+    return folder
+
+
+def first_command(corpus, folder):
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    return [
+        sys.executable, CLI, "train", "--train", corpus / "train.tsv",
+        "--dev", corpus / "dev.tsv", "--run", folder, *settings,
+    ]  # fmt: skip
+
+
+def resume_command(folder):
+    return [sys.executable, CLI, "train", "--run", folder, "--resume"]
+
+
+def start(command, **options):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(part) for part in command], **pipes, **options)
+
+
+def wait_for(condition, process):
+    """Waits until a condition holds or the process has ended."""
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ended(process, status=0):
+    """Waits for a process; returns its lines of standard error."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == status, errors[-3000:]
+    assert "Traceback" not in errors
+    return output, errors.splitlines()
+
+
+def outcome(run):
+    """All arrays and metrics that a run ends with."""
+    arrays = read_arrays(run.checkpoint_paths()[0]), read_arrays(run.best_path)
+    lines = map(json.loads, run.metrics_path.read_text().splitlines())
+    metrics = [
+        {k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines
+    ]
+    return arrays, metrics
+
+
+def assert_same_outcome(run, other):
+    (arrays, metrics), (expected, wanted) = outcome(run), outcome(other)
+    assert metrics == wanted
+    for found, values in zip(arrays, expected, strict=True):
+        assert set(found) == set(values)
+        for name, value in values.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("undisturbed") / "run")
+    ended(start(first_command(corpus, run.folder)))
+    return run
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
+    corpus, undisturbed, tmp_path
+):
+    run, moments = Run(tmp_path / "run"), random.Random(3)
+    command = first_command(corpus, run.folder)
+    for _ in range(KILLS):
+        process = start(command)
+        before = run.checkpoint_paths()[:1]
+        wait_for(lambda old=before: run.checkpoint_paths()[:1] != old, process)
+        time.sleep(moments.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        command = resume_command(run.folder)
+    ended(start(command))
+    assert_same_outcome(run, undisturbed)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(corpus, undisturbed, tmp_path, asked):
+    run = Run(tmp_path / "run")
+    process = start(first_command(corpus, run.folder))
+    wait_for(run.checkpoint_paths, process)
+    process.send_signal(asked)
+    output, _ = ended(process, status=130)
+    assert f"go on with: train --run {run.folder} --resume" in output
+    saved = run.checkpoint_paths()[0].name
+    assert f"interrupted at update {int(saved[7:16])}," in output
+    ended(start(resume_command(run.folder)))
+    assert_same_outcome(run, undisturbed)
+
+
+def test_a_full_disk_is_one_line_and_harms_nothing(corpus, undisturbed, tmp_path):
+    run = Run(tmp_path / "run")
+    process = start(first_command(corpus, run.folder))
+    wait_for(run.checkpoint_paths, process)
+    process.send_signal(signal.SIGINT)
+    ended(process, status=130)
+    kept = {path: path.read_bytes() for path in run.checkpoint_paths()}
+
+    def no_room():
+        # No file may be as large as a checkpoint.
+        size = min(map(len, kept.values())) // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    _, errors = ended(start(resume_command(run.folder), preexec_fn=no_room), status=2)
+    assert "cannot be written: File too large" in errors[-1]
+    assert str(run.folder) in errors[-1]
+    assert {path: path.read_bytes() for path in run.checkpoint_paths()} == kept
+    assert not list(run.folder.rglob("*.partial"))
+    ended(start(resume_command(run.folder)))
+    assert_same_outcome(run, undisturbed)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(corpus, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = start(first_command(corpus, tmp_path / "file" / "run"))
+    _, (line,) = ended(process, status=2)
+    assert line.startswith("error:")
+    assert str(tmp_path / "file") in line
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before(
+    corpus, tmp_path, monkeypatch
+):
+    config = override(Config(), [
+        *SETTINGS, f"data.train={corpus / 'train.tsv'}",
+        f"data.dev={corpus / 'dev.tsv'}", "training.precision=float32",
+    ])  # fmt: skip
+    healthy, broken = Run(tmp_path / "healthy"), Run(tmp_path / "broken")
+    for run in (healthy, broken):
+        start_run(run, config)
+
+    def stop_after(number):
+        def on_progress(progress):
+            if progress.update >= number:
+                signal.raise_signal(signal.SIGINT)
+
+        return on_progress
+
+    assert train(healthy, on_progress=stop_after(30)).update == 30
+    true_loss = training.smoothed_loss
+    seen = tf.Variable(-1)  # counts the batches, of which update 31 sees the 31st
+
+    def breaking_loss(logits, *arguments):
+        loss = true_loss(logits, *arguments)
+        return loss * tf.where(seen.assign_add(1) >= 30, np.nan, 1.0)
+
+    monkeypatch.setattr(training, "smoothed_loss", breaking_loss)
+    with pytest.raises(TrainingStopped, match="no finite number at update 31;"):
+        train(broken)
+    kept, wanted = (read_arrays(r.checkpoint_paths()[0]) for r in (broken, healthy))
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(kept[name], value, err_msg=name)
+
+
+def test_a_second_interruption_does_not_wait():
+    with training._interruption() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
