@@ -211,8 +211,8 @@ class Trainer:
         self.update_number = 0
         # The (epoch, batch in it) of each worker.
         self.positions = np.zeros((self.cluster.size, 2), int)
-        # Where the last few updates found their batches.
-        self._trail: deque[tuple[int, int]] = deque(maxlen=_REPORT_EVERY)
+        # Where the last few updates left this worker.
+        self._trail: deque[tuple[int, int]] = deque()
         self.best: float | None = None
         self.best_update = 0
         self.worse_evaluations = 0
@@ -242,9 +242,10 @@ class Trainer:
         gradients = self._gradients_for(batch)(batch, tf.constant(self.update_number))
         *gradients, sums = self.cluster.sum(gradients)
         self._apply(gradients, sums, tf.constant(self.update_number))
+        self._trail = self._trail or deque([tuple(self.position)], _REPORT_EVERY + 1)
         self.update_number += 1
-        self._trail.append(tuple(self.position))
         self.position[1] += 1
+        self._trail.append(tuple(self.position))
         return sums[2]
 
     def _gradients_for(self, batch):
@@ -462,7 +463,7 @@ class Trainer:
         if broken_at < 0:
             return
         # Batches since then have changed nothing; they are not passed over.
-        self.position[:] = self._trail[broken_at - self.update_number]
+        self.position[:] = self._trail[broken_at - self.update_number - 1]
         self.update_number = broken_at
         self._write_checkpoint()
         raise TrainingStopped(

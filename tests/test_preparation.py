@@ -127,9 +127,8 @@ def test_shards_share_a_corpus_out(tmp_path, files, shards, parallel):
         for name, line in (("x", "{0}"), ("y", "{1}"), ("xy", "{0}\t{1}")):
             lines = "".join(line.format(*pair) + "\n" for pair in part)
             (tmp_path / f"{number}.{name}").write_text(lines)
-    patterns = (
-        (tmp_path / "*.x", tmp_path / "*.y") if parallel else (tmp_path / "*.xy",)
-    )
+    names = ("*.x", "*.y") if parallel else ("*.xy",)
+    patterns = [tmp_path / name for name in names]
     found = [
         list(Corpus(*map(str, patterns), shard=(index, shards)))
         for index in range(shards)

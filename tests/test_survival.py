@@ -1,4 +1,4 @@
-"""What a training outlives: kills, signals, full disks, and a loss that is no number."""
+"""What a training outlives: kills, signals, full disks, a loss that is no number."""
 
 import json
 import random
