@@ -9,7 +9,7 @@ from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM
-from pocketseq.layers.products import product
+from pocketseq.layers.products import product, product_dtype
 from pocketseq.layers.recurrence import (
     LookBack,
     LSTMState,
@@ -312,21 +312,21 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         inputs = hidden
         if self.attention.gives_context:
             inputs = tf.concat([context, hidden], axis=-1)
-        kernel, bias = self.readout.kernel, self.readout.bias
-        with tf.name_scope(READOUT):
-            rows = tf.reshape(inputs, [-1, kernel.shape[0]])
-            rows = tf.tanh(tf.nn.bias_add(product(rows, kernel), bias))
-        shape = tf.concat([tf.shape(hidden)[:-1], [kernel.shape[1]]], axis=0)
-        return rows if hidden.shape.rank == 2 else tf.reshape(rows, shape)
+        if product_dtype() == tf.float32:
+            return self.readout(inputs)
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
+        readout = tf.tanh(product(rows, self.readout.kernel) + self.readout.bias)
+        shape = tf.concat([tf.shape(hidden)[:-1], [readout.shape[-1]]], axis=0)
+        return tf.reshape(readout, shape)
 
     def _logits(self, readout):
         kernel = self._output_kernel()
         rows = tf.reshape(readout, [-1, kernel.shape[1]])
-        with tf.name_scope(OUTPUT_PRODUCT):
+        if product_dtype() == tf.float32:
+            logits = tf.matmul(rows, tf.transpose(kernel), name=OUTPUT_PRODUCT)
+        else:
             logits = product(rows, kernel, transpose_right=True)
-        logits = tf.nn.bias_add(logits, self.output_bias)
-        if readout.shape.rank == 2:
-            return logits
+        logits += self.output_bias
         shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
         return tf.reshape(logits, shape)
 

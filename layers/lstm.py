@@ -85,7 +85,7 @@ class LSTM(keras.layers.Layer):
         """
         width = inputs.shape[-1]
         rows = tf.reshape(inputs, [-1, width])
-        projected = tf.nn.bias_add(product(rows, self.kernel[:width]), self.bias)
+        projected = product(rows, self.kernel[:width]) + self.bias
         return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
 
     def update(self, projected, state):

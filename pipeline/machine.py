@@ -45,11 +45,17 @@ def prepare_for_training():
     on one. Instead a batch is worked through in parts, side by side; see
     :func:`batch_parts`. Graphs run as they are written: rewriting them took half of the
     time until the first update, and made none of them faster.
+
+    Does nothing where TensorFlow is at work already, as in a notebook: training is only
+    slower then.
     """
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(cores())
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(cores())
+    except RuntimeError:  # too late
+        return
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 

@@ -21,7 +21,7 @@ SECTIONS = ("data", "source", "target", "model", "training", "search")
 
 def other_than_default(field):
     """Returns a possible value of a field that is not its default."""
-    choices = {"tokenizer": "word", "attention": "dot"}
+    choices = {"tokenizer": "word", "attention": "dot", "precision": "bfloat16"}
     if field.name in choices:
         return choices[field.name]
     if field.type in (bool, "bool"):
@@ -265,7 +265,11 @@ def test_units_may_be_odd_in_one_direction():
 def test_a_training_corpus_replaces_all_data_of_the_recipe():
     config = other_config()
     data = with_files(config, "t.tsv", None, None, None, False).data
-    assert data == DataConfig(train="t.tsv", dev_share=config.data.dev_share)
+    assert data == DataConfig(
+        train="t.tsv",
+        dev_share=config.data.dev_share,
+        dev_texts=config.data.dev_texts,
+    )
 
 
 def test_a_dev_corpus_replaces_only_that_of_the_recipe():
