@@ -158,7 +158,7 @@ def train_command(
             open_run(run_folder)
         else:
             _refuse_overwriting(run)
-            start_run(run, config, base)
+            start_run(run, config, base, workers=cluster.size)
         return {}
 
     share(cluster, prepare)
@@ -231,9 +231,13 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
     found = translate_all(translator, list(references), beam_size=beam)
     texts = [best.text for best, *_ in found]
     accepted = list(references.values())
-    result = evaluate(accepted, texts, kind=translator.target_kind)
+    target = {
+        "kind": translator.target_kind,
+        "normalization": translator.target_normalization,
+    }
+    result = evaluate(accepted, texts, **target)
     if errors_file:
-        write_errors(errors_file, list(references), accepted, texts)
+        write_errors(errors_file, list(references), accepted, texts, **target)
     if as_json:
         click.echo(json.dumps(result))
     else:

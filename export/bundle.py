@@ -150,7 +150,6 @@ class _Export:
         self.options = options
         self.keras = run.load()
         self.config = self.keras.config
-        self.kind = self.config.target.tokenizer
         self.lengths = options.lengths or (self.config.source.max_code_points,)
         #: The Keras model for texts of each length, the default first.
         self.translators = {n: self.keras.resized(n) for n in self.lengths}
@@ -288,13 +287,17 @@ class _Export:
             for translations in (self.expected["dev"], actual)
         )
         return quality_loss(
-            references, expected, found, kind=self.kind, metric=self.config.metric
-        )
+            references, expected, found, metric=self.config.metric,
+            normalization=self.keras.target_normalization,
+        )  # fmt: skip
 
     def _qualities(self, translations):
         return {
             part: evaluate(
-                list(self.sets[part].values()), [t.text for t in found], kind=self.kind
+                list(self.sets[part].values()),
+                [t.text for t in found],
+                kind=self.keras.target_kind,
+                normalization=self.keras.target_normalization,
             )
             for part, found in translations.items()
         }

@@ -62,8 +62,7 @@ def translate_function(translator, *, beam_size=None):
                     source.ids[:, : size.source],
                     length,
                     beam_size=beam_size or 1,
-                    max_length=size.target,
-                    length_penalty=translator.config.search.length_penalty,
+                    **{**translator.search_options, "max_length": size.target},
                 )
 
         def written(found):

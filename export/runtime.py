@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.translation import Translation, prepare
 
 # A .tflite file has this at its byte 4.
@@ -42,7 +43,7 @@ class Translator:
 
     def __init__(self, path, *, threads=1, length=None):
         self.manifest = read_manifest(path)
-        self.target_kind = self.manifest["target"]["tokenizer"]
+        self.target_kind, self.target_normalization = target_of(self.manifest)
         from ai_edge_litert.interpreter import Interpreter
 
         self._lock = threading.Lock()
@@ -159,6 +160,12 @@ def _signatures(interpreter):
             outputs = interpreter.get_signature_runner(beam).get_output_details()
             beam_size = int(outputs["text"]["shape"][0])
     return lengths, beam_size
+
+
+def target_of(manifest):
+    """Returns the target's kind of tokenizer and its normalization."""
+    target = manifest["target"]
+    return target["tokenizer"], Normalization(**target["normalization"])
 
 
 def text_of(code_points):

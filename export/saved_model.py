@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from pocketseq.export.reading import read
+from pocketseq.export.runtime import target_of
 from pocketseq.export.writing import write
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.special import PAD
@@ -60,8 +61,7 @@ def _serve(translator, beam_size):
             ids.to_tensor(PAD, shape=shape),
             lengths,
             beam_size=beam_size or 1,
-            max_length=translator.max_target_tokens,
-            length_penalty=translator.config.search.length_penalty,
+            **translator.search_options,
         )
         rows = code_points.to_tensor(0, shape=[None, source_tokenizer.max_code_points])
         texts = _written(translator, rows, found)
@@ -141,7 +141,7 @@ class SavedModelTranslator:
                 f"has written"
             )
         self.manifest = json.loads(path.read_text(encoding="utf-8"))
-        self.target_kind = self.manifest["target"]["tokenizer"]
+        self.target_kind, self.target_normalization = target_of(self.manifest)
         self._loaded = tf.saved_model.load(str(folder))
 
     def translate(self, texts, *, beam_size=None, n_best=1):

@@ -5,6 +5,12 @@ import io
 from rich.console import Console
 from rich.table import Table
 
+# Which metric stands beside the main one.
+_BESIDE = {
+    "wer": "per", "per": "wer", "cer": "exact", "exact": "cer", "bleu": "chrf",
+    "chrf": "bleu",
+}  # fmt: skip
+
 
 def report_table(report):
     """Returns the report as text: a table, notes, and what failed.
@@ -12,7 +18,7 @@ def report_table(report):
     Args:
         report: :class:`pocketseq.export.bundle.Report`.
     """
-    names = ["wer", "per"] if report.metric == "wer" else ["bleu", "cer"]
+    names = [report.metric, _BESIDE[report.metric]]
     parts = ["dev"] + ["test"] * any(file.test for file in report.files)
     table = Table(box=None, pad_edge=False)
     table.add_column("")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.evaluation import errors, evaluate
+from pocketseq.pipeline.evaluation import ERROR_RATES, METRICS, in_normal_form
+from pocketseq.pipeline.normalization import NO_NORMALIZATION
 from pocketseq.pipeline.search import best_candidates
 from pocketseq.pipeline.special import PAD, START
 
@@ -169,9 +170,8 @@ def beam_margins(translator, source, beam_size):
         ids.to_tensor(PAD),
         tf.cast(ids.row_lengths(), tf.int32),
         beam_size=beam_size,
-        max_length=translator.max_target_tokens,
-        length_penalty=translator.config.search.length_penalty,
         choose=look_on,
+        **translator.search_options,
     )
     return margins
 
@@ -254,7 +254,9 @@ class Loss:
     is_real: bool
 
 
-def quality_loss(references, expected, actual, *, kind, metric):
+def quality_loss(
+    references, expected, actual, *, metric, normalization=NO_NORMALIZATION
+):
     """Measures how much worse a file's texts are than the Keras model's.
 
     A paired bootstrap over the examples decides whether a loss is real: it is if the
@@ -263,8 +265,8 @@ def quality_loss(references, expected, actual, *, kind, metric):
     Args:
         references: A list with the acceptable texts of each example.
         expected, actual: The texts of Keras and of the file.
-        kind: The target tokenizer.
-        metric: ``wer`` or ``bleu``.
+        metric: A name in :data:`pocketseq.pipeline.evaluation.METRICS`.
+        normalization: Of the target, in whose normal form texts are compared.
 
     Returns:
         :class:`Loss`.
@@ -272,43 +274,23 @@ def quality_loss(references, expected, actual, *, kind, metric):
     References: Koehn 2004, "Statistical significance tests for machine translation
     evaluation".
     """
-    sign = 1 if metric == "wer" else -1
-    before = evaluate(references, expected, kind=kind)[metric]
-    after = evaluate(references, actual, kind=kind)[metric]
-    worse = _worse_errors if metric == "wer" else _worse_bleu
-    points = sign * (after - before)
-    return Loss(points, points > 0 and worse(references, expected, actual) >= 0.95)
-
-
-def _worse_errors(references, expected, actual):
-    """The share of resamples in which ``actual`` has more wrong texts."""
-    difference = np.subtract(
-        errors(references, actual), errors(references, expected), dtype=np.int64
-    )
-    random = np.random.default_rng(0)
-    rows = (
-        random.choice(difference, len(difference)).sum() > 0 for _ in range(_RESAMPLES)
-    )
-    return np.mean(list(rows))
-
-
-def _worse_bleu(references, expected, actual):
-    """The share of resamples in which ``actual`` has a lower BLEU."""
-    from sacrebleu.metrics import BLEU
-
-    bleu = BLEU()
-    first = [[accepted[0] for accepted in references]]
-    random = np.random.default_rng(0)
-    statistics = [
-        np.array(bleu._extract_corpus_statistics(texts, first))
+    sign = 1 if metric in ERROR_RATES else -1
+    of_sums = METRICS[metric].of_sums
+    before, after = (
+        METRICS[metric].statistics(*in_normal_form(references, texts, normalization))
         for texts in (expected, actual)
+    )
+
+    def lost(rows):
+        change = of_sums(after[rows].sum(axis=0)) - of_sums(before[rows].sum(axis=0))
+        return sign * change
+
+    points = lost(slice(None))
+    if points <= 0:
+        return Loss(points, False)
+    random = np.random.default_rng(0)
+    worse = [
+        lost(random.integers(0, len(before), len(before))) > 0
+        for _ in range(_RESAMPLES)
     ]
-    worse = 0
-    for _ in range(_RESAMPLES):
-        rows = random.integers(0, len(expected), len(expected))
-        before, after = (
-            bleu._compute_score_from_stats(list(part[rows].sum(axis=0))).score
-            for part in statistics
-        )
-        worse += after < before
-    return worse / _RESAMPLES
+    return Loss(points, bool(np.mean(worse) >= 0.95))

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.corpora import blocks
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import Interrupted, UserError
+from pocketseq.pipeline.search import LengthBound
 from pocketseq.pipeline.special import END, PAD, START
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,12 @@ _BLOCK = 1024
 # Blocks tokenised at a time, and batches made ahead of the training.
 _PARALLEL_CALLS = 2
 _PREFETCHED = 8
+
+
+# How much longer than the longest of training a target may become, and the steps in
+# which the bound is kept.
+_SLACK = 1.5
+_BOUND_STEPS = 64
 
 
 class Batch(NamedTuple):
@@ -80,6 +87,12 @@ class Bucket(NamedTuple):
     target_length: int
     rows: int
 
+    def holds(self, source_length, target_length):
+        """Whether a pair of these lengths is within the bucket's."""
+        return (
+            source_length <= self.source_length and target_length <= self.target_length
+        )
+
 
 def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     """Counts the lengths of all pairs, and those too long for training.
@@ -98,7 +111,10 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
         nonlocal dropped
         dropped += 1
 
-    examples = tokenized(texts(pairs, *tokenizers, one_dropped), *tokenizers)
+    def short_pairs():
+        return short_enough(pairs, *tokenizers, one_dropped)
+
+    examples = tokenized(texts(short_pairs), *tokenizers)
     counted: Counter[tuple[int, int]] = Counter()
     lengths = examples.map(
         lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
@@ -121,6 +137,30 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     for lengths, number in counted.items():
         counts[lengths] = number
     return LengthStatistics(counts, dropped)
+
+
+def learn_length_bound(statistics):
+    """Returns how long targets may become: half as long again as training ever saw.
+
+    ``ratio`` is that of all target to all source tokens, which is what longer texts
+    than those of training will show; the ``offset`` lifts the line over every pair.
+
+    Args:
+        statistics: :class:`LengthStatistics`.
+
+    Returns:
+        :class:`pocketseq.pipeline.search.LengthBound`, of numbers whose products are
+        exact in float32, so that every runtime comes to the same limit.
+    """
+    sources, targets = np.nonzero(statistics.counts)
+    pairs = statistics.counts[sources, targets]
+    ratio = (targets * pairs).sum() / (sources * pairs).sum()
+    offset = (targets - ratio * sources).max()
+    ratio, offset = (
+        float(np.ceil(_SLACK * number * _BOUND_STEPS) / _BOUND_STEPS)
+        for number in (ratio, offset)
+    )
+    return LengthBound(ratio, offset)
 
 
 def fits(pair, source_tokenizer, target_tokenizer):
@@ -197,7 +237,14 @@ def _by_longer_side(counts):
 
 
 def training_batches(
-    pairs, source_tokenizer, target_tokenizer, buckets, config, *, epoch
+    pairs,
+    source_tokenizer,
+    target_tokenizer,
+    buckets,
+    config,
+    *,
+    epoch,
+    on_problem=lambda error: None,
 ):
     """Returns the batches of an epoch and of all that follow, one endless dataset.
 
@@ -211,6 +258,8 @@ def training_batches(
         buckets: As :func:`choose_buckets` returns them.
         config: :class:`pocketseq.pipeline.configuration.Config`.
         epoch: The number of the first epoch, from 0.
+        on_problem: Called with what goes wrong while pairs are read. That happens in a
+            thread of tf.data's, which reports it as an error of its own.
 
     Returns:
         A ``tf.data.Dataset`` of (number of the epoch, int64 ``(batch,)``, and
@@ -218,12 +267,20 @@ def training_batches(
     """
     tokenizers = (source_tokenizer, target_tokenizer)
 
+    def short_pairs():
+        empty = True
+        for pair in short_enough(pairs, *tokenizers):
+            empty = False
+            yield pair
+        if empty:  # else the epochs would follow each other for ever
+            raise UserError("no training pairs are left, expected those of the start")
+
     @tf.autograph.experimental.do_not_convert
     def one_epoch(number):
         seed = tf.random.stateless_uniform(
             [], [config.training.seed, number], minval=None, maxval=None, dtype=tf.int64
         )
-        examples = texts(pairs, *tokenizers).shuffle(
+        examples = texts(short_pairs, on_problem).shuffle(
             config.training.shuffle_buffer, seed=seed, reshuffle_each_iteration=False
         )
         batches = bucketed(tokenized(examples, *tokenizers), buckets)
@@ -237,26 +294,37 @@ def training_batches(
     return without_autotuning(epochs.prefetch(_PREFETCHED))
 
 
-def texts(pairs, source_tokenizer, target_tokenizer, on_dropped=lambda: None):
-    """Returns a Dataset of (source text, target text), string scalars.
+def short_enough(pairs, source_tokenizer, target_tokenizer, on_dropped=lambda: None):
+    """Yields the pairs that are not over-long.
 
     Args:
         pairs: An iterable of pairs.
         source_tokenizer, target_tokenizer: See :mod:`pocketseq.pipeline.tokenizers`.
-        on_dropped: Called for each pair that is left out because it is over-long.
+        on_dropped: Called for each pair that is left out.
+    """
+    for pair in pairs:
+        if fits(pair, source_tokenizer, target_tokenizer):
+            yield pair
+        else:
+            on_dropped()
+
+
+def texts(make_pairs, on_problem=lambda error: None):
+    """Returns a Dataset of (source text, target text), string scalars.
+
+    Args:
+        make_pairs: Called for each epoch; returns an iterable of pairs.
+        on_problem: As in :func:`training_batches`.
     """
 
-    def kept():
-        for pair in pairs:
-            if fits(pair, source_tokenizer, target_tokenizer):
-                yield pair
-            else:
-                on_dropped()
-
     def generate():
-        for block in blocks(kept(), _BLOCK):
-            sources, targets = zip(*block, strict=True)
-            yield np.array(sources, object), np.array(targets, object)
+        try:
+            for block in blocks(make_pairs(), _BLOCK):
+                sources, targets = zip(*block, strict=True)
+                yield np.array(sources, object), np.array(targets, object)
+        except (UserError, Interrupted, OSError) as error:
+            on_problem(error)
+            raise
 
     strings = tf.TensorSpec([None], tf.string)
     dataset = tf.data.Dataset.from_generator(
@@ -295,8 +363,9 @@ def with_end(ids):
 def bucketed(examples, buckets):
     """Regroups blocks of ragged (source_ids, target_ids) into batches of one bucket.
 
-    An example goes to the first bucket that holds both its lengths. The last batches
-    of an epoch are filled up with rows of length 0: every batch has the one shape that
+    An example goes to the first bucket that holds both its lengths; one that none
+    holds, which a changed corpus may have, is left out. The last batches of an epoch
+    are filled up with rows of length 0: every batch has the one shape that
     its bucket's functions are compiled for.
     """
     source_lengths, target_lengths, rows = (
@@ -319,7 +388,11 @@ def bucketed(examples, buckets):
             targets.to_tensor(default_value=PAD, shape=[None, longest_target]),
             target_length,
         )
-        return tf.argmax(tf.cast(holds, tf.int32), axis=1), batch
+        index = tf.argmax(tf.cast(holds, tf.int32), axis=1)
+        fitting = tf.reduce_any(holds, axis=1)
+        return tf.nest.map_structure(
+            lambda column: tf.boolean_mask(column, fitting), (index, batch)
+        )
 
     def batched(index, window):
         def shaped(_, batch):

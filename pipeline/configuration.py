@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.evaluation import METRICS_OF_KIND
 
 RECIPES = Path(__file__).with_name("recipes")
 
@@ -75,9 +76,16 @@ class TrainingConfig:
 
     seed: int = 1
     updates: int = 6000
-    #: Of matrix products: ``float32``, ``bfloat16``, or ``auto``: what is faster here,
-    #: found out once and kept with the run.
+    #: The dev metric that chooses the weights to keep, ends training early, and guards
+    #: quantization: one that ``evaluate`` prints for the target's tokenizer. Empty: the
+    #: one that fits it, and the texts; decided once and kept with the run.
+    metric: str = ""
+    #: Of matrix products: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the
+    #: processor multiplies it natively; decided once and kept with the run.
     precision: str = "auto"
+    #: In how many parts a batch is worked through, side by side. 0: one for each core;
+    #: decided once and kept with the run, because it decides the order of sums.
+    parts: int = 0
     #: Source and target tokens of a batch, padding included.
     batch_tokens: int = 2048
     #: The largest number of fixed shapes that batches come in.
@@ -123,8 +131,8 @@ class Config:
 
     @property
     def metric(self):
-        """The task's main metric: ``wer`` for word targets, else ``bleu``."""
-        return "wer" if self.target.tokenizer == "word" else "bleu"
+        """The main metric, of those in :mod:`pocketseq.pipeline.evaluation`."""
+        return self.training.metric or METRICS_OF_KIND[self.target.tokenizer][0]
 
     def to_toml(self):
         """Returns the configuration as TOML text."""
@@ -271,6 +279,7 @@ def validate(config):
          0 < config.model.initial_scale <= 100),
         ("training.precision", config.training.precision, "auto, float32 or bfloat16",
          config.training.precision in ("auto", "float32", "bfloat16")),
+        _metric_check(config),
         ("data.dev_share", config.data.dev_share, share, 0 < config.data.dev_share < 1),
         *(
             (f"training.{key}", getattr(config.training, key), share,
@@ -290,10 +299,17 @@ def validate(config):
     return config
 
 
+def _metric_check(config):
+    known = METRICS_OF_KIND.get(config.target.tokenizer, ())
+    expected = f"one of {', '.join(known)}, for {config.target.tokenizer} targets"
+    metric = config.training.metric
+    return "training.metric", metric, expected, not metric or metric in known
+
+
 # Numbers that may be 0, and no less.
 _MAY_BE_ZERO = {
     "dropout", "label_smoothing", "average_decay", "final_learning_rate_share",
-    "length_penalty", "seed", "warmup_updates",
+    "length_penalty", "parts", "seed", "warmup_updates",
 }  # fmt: skip
 
 

@@ -133,15 +133,18 @@ class Corpus:
         if broken:
             logger.info("%s: skipped %d broken lines", self.source, broken)
 
-    def references(self):
+    def references(self, pairs=None):
         """Returns ``{source: [its targets]}``, in the order of first appearance.
 
         Of more sources than ``limit``, those with the smallest hashes: a sample that is
         the same in whatever order the lines come.
+
+        Args:
+            pairs: Those of the corpus, where something else looks at them on the way.
         """
         references: dict[str, list[str]] = {}
         largest: list[tuple[int, str]] = []  # a heap of (minus hash, source)
-        for source, target in self:
+        for source, target in pairs or self:
             if source not in references and self.limit:
                 heapq.heappush(largest, (-_hash(source), source))
             references.setdefault(source, []).append(target)

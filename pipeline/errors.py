@@ -8,8 +8,12 @@ class UserError(Exception):
     """
 
 
+class Interrupted(Exception):
+    """Somebody has asked a long piece of work to end, and it has ended in between."""
+
+
 class TrainingStopped(Exception):
-    """A training cannot go on, by no mistake of the user's: why, and what is kept.
+    """A training run cannot go on, by no mistake of the user's: why, and what is kept.
 
     The command line prints it as it is and exits with status 1.
     """

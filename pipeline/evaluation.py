@@ -1,35 +1,152 @@
-"""Evaluation: how many outputs are right, and how far the others are off."""
+"""Evaluation: how many outputs are right, and how far the others are off.
 
+A metric is two functions: the statistics of each example, and the metric of their sum
+over some examples. So a bootstrap can draw examples anew without measuring them anew.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from pocketseq.pipeline.normalization import NO_NORMALIZATION
 
-def evaluate(references, hypotheses, *, kind):
+#: What is measured for each kind of target, the main metric first.
+METRICS_OF_KIND = {
+    "word": ("wer", "per"),
+    "character": ("cer", "exact", "bleu", "chrf"),
+    "wordpiece": ("bleu", "chrf", "cer", "exact"),
+}
+
+#: Metrics of which less is better.
+ERROR_RATES = frozenset(["wer", "per", "cer"])
+
+# BLEU counts runs of four words: where texts are shorter, it is 0 whatever is right.
+_WORDS_FOR_BLEU = 4
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to measure, in percent.
+
+    ``statistics``: ``(references, hypotheses) -> float (examples, n)``, with a list of
+    acceptable texts for each example; ``of_sums``: ``float (n,) -> float``, from the
+    sum of the statistics of some examples to the metric over them.
+    """
+
+    statistics: Callable
+    of_sums: Callable
+
+
+def main_metric(kind, references):
+    """Returns the name of the metric that fits a task.
+
+    WER for ``word`` targets, CER for ``character``, BLEU for ``wordpiece``; where these
+    texts are mostly too short for BLEU, chrF.
+
+    Args:
+        kind: The target tokenizer.
+        references: A list with the acceptable texts of each example.
+    """
+    name = METRICS_OF_KIND[kind][0]
+    lengths = [len(accepted[0].split()) for accepted in references]
+    if name == "bleu" and lengths and np.median(lengths) < _WORDS_FOR_BLEU:
+        return "chrf"
+    return name
+
+
+def rank(result, metric):
+    """Returns what to compare results by: ``(main, tie-breaker)``, more is better.
+
+    Args:
+        result: As :func:`evaluate` returns it.
+        metric: The name of the main metric. Equal CER is told apart by exact matches.
+    """
+    tie_breaker = result["exact"] if metric == "cer" else 0.0
+    return main_rank(result[metric], metric), tie_breaker
+
+
+def main_rank(value, metric):
+    """Returns a metric's value so that more is better."""
+    return -value if metric in ERROR_RATES else value
+
+
+def is_perfect(value, metric):
+    """Whether no value of a metric could be better."""
+    return value == (0.0 if metric in ERROR_RATES else 100.0)
+
+
+def evaluate(references, hypotheses, *, kind, normalization=NO_NORMALIZATION):
     """Measures hypotheses against references.
+
+    Both are compared in the target's normal form, then in NFC: a model that folds case
+    cannot be blamed for the capitals of a reference.
 
     Args:
         references: A list with the acceptable texts of each example.
         hypotheses: One text for each example.
         kind: The target tokenizer, which decides what is measured.
+        normalization: :class:`pocketseq.pipeline.normalization.Normalization` of the
+            target.
 
     Returns:
         A dict with ``examples`` and, for ``word``, ``wer`` and ``per``; otherwise
         ``bleu``, ``chrf``, ``signature``, ``cer`` and ``exact``. All in percent.
     """
-    measure = _evaluate_symbols if kind == "word" else _evaluate_text
-    return {"examples": len(references), **measure(references, hypotheses)}
+    references, hypotheses = in_normal_form(references, hypotheses, normalization)
+    result = {"examples": len(references)}
+    if kind == "word":
+        return result | {
+            name: measure(name, references, hypotheses) for name in ("wer", "per")
+        }
+    bleu, chrf, streams = _bleu(), _chrf(), _streams(references)
+    return result | {
+        "bleu": bleu.corpus_score(hypotheses, streams).score,
+        "chrf": chrf.corpus_score(hypotheses, streams).score,
+        "signature": f"{bleu.get_signature()} {chrf.get_signature()}",
+        "cer": measure("cer", references, hypotheses),
+        "exact": measure("exact", references, hypotheses),
+    }
 
 
-def errors(references, hypotheses):
-    """Returns for each example whether the hypothesis equals none of its references."""
-    return [
-        hypothesis not in accepted
-        for accepted, hypothesis in zip(references, hypotheses, strict=True)
-    ]
+def measure(name, references, hypotheses):
+    """Returns one metric of texts that are in normal form already."""
+    metric = METRICS[name]
+    return metric.of_sums(metric.statistics(references, hypotheses).sum(axis=0))
 
 
-def write_errors(path, sources, references, hypotheses):
-    """Writes a line for each wrong output: source, output, references, by tabs."""
-    wrong = errors(references, hypotheses)
+def in_normal_form(references, hypotheses, normalization):
+    """Returns both in the target's normal form and NFC, as they are compared."""
+
+    def form(text):
+        return unicodedata.normalize("NFC", normalization.apply(text))
+
+    return [list(map(form, texts)) for texts in references], list(map(form, hypotheses))
+
+
+def errors(references, hypotheses, *, kind=None, normalization=NO_NORMALIZATION):
+    """Returns for each example whether the hypothesis equals none of its references.
+
+    Args:
+        references, hypotheses, normalization: As in :func:`evaluate`.
+        kind: The target tokenizer: between symbols of ``word`` any spacing will do.
+    """
+    references, hypotheses = in_normal_form(references, hypotheses, normalization)
+    exact = _whole_symbols if kind == "word" else _whole_texts
+    return [bool(wrong) for wrong, _ in exact(references, hypotheses)]
+
+
+def write_errors(path, sources, references, hypotheses, **options):
+    """Writes a line for each wrong output: source, output, references, by tabs.
+
+    Args:
+        path: The file to write.
+        sources: The source text of each example.
+        references, hypotheses, options: As in :func:`errors`.
+    """
+    wrong = errors(references, hypotheses, **options)
     with open(path, "w", encoding="utf-8") as file:
         for source, accepted, hypothesis, is_wrong in zip(
             sources, references, hypotheses, wrong, strict=True
@@ -38,51 +155,92 @@ def write_errors(path, sources, references, hypotheses):
                 file.write("\t".join([source, hypothesis, *accepted]) + "\n")
 
 
-def _evaluate_symbols(references, hypotheses):
-    references = [
-        [" ".join(text.split()) for text in accepted] for accepted in references
+def _whole_texts(references, hypotheses):
+    """Statistics ``(wrong, 1)`` of each example."""
+    wrong = [
+        hypothesis not in accepted
+        for accepted, hypothesis in zip(references, hypotheses, strict=True)
     ]
-    return {
-        "wer": _percent(sum(errors(references, hypotheses)), len(references)),
-        "per": _edit_rate(references, hypotheses, str.split),
-    }
+    return np.array([wrong, np.ones(len(wrong))], np.float64).T
 
 
-def _evaluate_text(references, hypotheses):
-    # Imported here because it takes a while and word targets do not need it.
-    from sacrebleu.metrics import BLEU, CHRF
+def _whole_symbols(references, hypotheses):
+    """The same, where only the symbols between spaces count."""
 
-    bleu, chrf = BLEU(), CHRF()
-    most = max(map(len, references))
-    # sacreBLEU wants the first, second, ... reference of all examples; None is none.
-    streams: list = [
-        [accepted[i] if i < len(accepted) else None for accepted in references]
-        for i in range(most)
-    ]
-    return {
-        "bleu": bleu.corpus_score(hypotheses, streams).score,
-        "chrf": chrf.corpus_score(hypotheses, streams).score,
-        "signature": f"{bleu.get_signature()} {chrf.get_signature()}",
-        "cer": _edit_rate(references, hypotheses, list),
-        "exact": 100.0 - _percent(sum(errors(references, hypotheses)), len(references)),
-    }
+    def plain(text):
+        return " ".join(text.split())
+
+    return _whole_texts(
+        [list(map(plain, texts)) for texts in references], list(map(plain, hypotheses))
+    )
 
 
-def _edit_rate(references, hypotheses, split):
-    """Edits per 100 symbols of the closest reference, over all examples."""
-    edits = symbols = 0
-    for accepted, hypothesis in zip(references, hypotheses, strict=True):
-        distance, length = min(
-            (
-                Levenshtein.distance(split(reference), split(hypothesis)),
-                len(split(reference)),
-            )
-            for reference in accepted
-        )
-        edits += distance
-        symbols += length
-    return _percent(edits, symbols)
+def _edits(split):
+    """Returns statistics ``(edits, symbols)`` against the closest reference."""
+
+    def statistics(references, hypotheses):
+        return np.array(
+            [
+                min(
+                    (
+                        Levenshtein.distance(split(reference), split(hypothesis)),
+                        len(split(reference)),
+                    )
+                    for reference in accepted
+                )
+                for accepted, hypothesis in zip(references, hypotheses, strict=True)
+            ],
+            np.float64,
+        ).reshape(-1, 2)
+
+    return statistics
 
 
-def _percent(part, whole):
+def _rate(sums):
+    part, whole = map(float, sums)
     return 100.0 * part / whole if whole else 0.0
+
+
+def _of_sacrebleu(make):
+    """Returns the :class:`Metric` that one of sacreBLEU's classes computes."""
+
+    def statistics(references, hypotheses):
+        streams = _streams(references)
+        return np.array(make()._extract_corpus_statistics(hypotheses, streams))
+
+    def of_sums(sums):
+        return make()._compute_score_from_stats(list(sums)).score
+
+    return Metric(statistics, of_sums)
+
+
+def _streams(references):
+    """Returns the first, second, ... reference of all examples; None is none."""
+    return [
+        [texts[i] if i < len(texts) else None for texts in references]
+        for i in range(max(map(len, references)))
+    ]
+
+
+# Imported when needed, because it takes a while and word targets do not need it.
+def _bleu():
+    from sacrebleu.metrics import BLEU
+
+    return BLEU()
+
+
+def _chrf():
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
+
+
+#: The metrics by name.
+METRICS = {
+    "wer": Metric(_whole_symbols, _rate),
+    "per": Metric(_edits(str.split), _rate),
+    "cer": Metric(_edits(list), _rate),
+    "exact": Metric(_whole_texts, lambda sums: 100.0 - _rate(sums)),
+    "bleu": _of_sacrebleu(_bleu),
+    "chrf": _of_sacrebleu(_chrf),
+}

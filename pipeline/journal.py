@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 # Updates between two points of the curves that evaluations do not make.
 _CURVE_EVERY = 50
 
-# What is reported of an evaluation, where it was measured.
+# What is reported of an evaluation, where it was measured, behind the main metric.
 _SHOWN = ("wer", "per", "bleu", "chrf", "cer", "exact")
 
 
@@ -32,6 +32,7 @@ class Journal:
 
     def __init__(self, run, config, update):
         self._run = run
+        self._shown = dict.fromkeys([config.metric, *_SHOWN])
         self._events = None
         try:
             self._events = EventWriter(run.folder, update=update)
@@ -72,7 +73,7 @@ class Journal:
         Raises:
             UserError: ``metrics.jsonl`` cannot be written.
         """
-        shown = {name: dev[name] for name in _SHOWN if name in dev}
+        shown = {name: dev[name] for name in self._shown if name in dev}
         self._run.append_metrics(
             update=update,
             epoch=epoch,

@@ -1,15 +1,31 @@
-"""How a training uses the machine it runs on: memory, cores, half precision."""
+"""How a training run uses its machine: memory, cores, half precision."""
 
 import ctypes
 import os
+import platform
 import sys
-import time
+from importlib import metadata
+from pathlib import Path
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
-# Half precision is used where its products are at least this many times faster.
-_WORTHWHILE = 1.3
+_CPU_INFO = Path("/proc/cpuinfo")
+
+# Instructions that decide how products are summed, by the kernel's names for them.
+_VECTOR_INSTRUCTIONS = (
+    "sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16",
+)  # fmt: skip
+
+# Processors that have one of them multiply bfloat16 about twice as fast as float32.
+_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
+
+# What limits oneDNN to older instructions, and the limits that leave bfloat16 native.
+_INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_LIMITS_WITH_BFLOAT16 = {
+    "DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX",
+    "AVX512_CORE_AMX_FP16", "AVX10_1_512", "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16",
+}  # fmt: skip
 
 
 def keep_freed_memory():
@@ -71,21 +87,72 @@ def batch_parts():
     return cores() if one_core and not tf.config.list_logical_devices("GPU") else 1
 
 
-def fastest_precision():
-    """Returns ``"bfloat16"`` where its products are much faster, else ``"float32"``.
+def native_precision():
+    """Returns ``"bfloat16"`` where the processor multiplies it, else ``"float32"``.
 
-    Measured, in a few milliseconds, because no list of processors stays complete.
+    Decided by what the processor is, never by a stopwatch: a shared machine made one
+    that emulates bfloat16 look faster in a quarter of all tries, and two runs that
+    decide differently are two different runs. One product is checked besides, for
+    emulated ones also sum up in bfloat16, which is 0.7 % off.
+    """
+    if processor_instructions().isdisjoint(_BFLOAT16_INSTRUCTIONS):
+        return "float32"
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return "float32"
+    limits = {os.environ.get(name, "ALL").upper() for name in _INSTRUCTION_LIMITS}
+    if not limits <= _LIMITS_WITH_BFLOAT16:
+        return "float32"
+    return "bfloat16" if bfloat16_sums_are_float32() else "float32"
+
+
+def processor_instructions():
+    """Returns which vector instructions the kernel says the processor has, by name."""
+    try:
+        text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return set()
+    names = set()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "flags":
+            names.update(value.split())
+    return names.intersection(_VECTOR_INSTRUCTIONS)
+
+
+def bfloat16_sums_are_float32():
+    """Whether a product of bfloat16 matrices is summed up in float32.
+
+    The sum of 4,096 ones is exact in float32; in bfloat16, which has 8 bits, it stops
+    growing at 256.
     """
     import tensorflow as tf
 
-    def seconds(dtype):
-        square = tf.cast(tf.random.stateless_normal([512, 512], [1, 2]), dtype)
-        times = []
-        for _ in range(8):  # the first one finds and compiles the kernel
-            started = time.perf_counter()
-            tf.matmul(square, square).numpy()
-            times.append(time.perf_counter() - started)
-        return min(times)
+    ones = tf.ones([64, 4096], tf.bfloat16)
+    product = tf.matmul(ones, ones, transpose_b=True)
+    return bool(tf.reduce_all(tf.cast(product, tf.float32) == 4096.0))
 
-    gain = seconds(tf.float32) / seconds(tf.bfloat16)
-    return "bfloat16" if gain >= _WORTHWHILE else "float32"
+
+def numeric_conditions(workers=1):
+    """Returns what decides the last bits of a run's numbers, besides its recipe.
+
+    Machines for which these are equal compute equal weights.
+
+    Args:
+        workers: How many processes sum up their gradients.
+    """
+    import tensorflow as tf
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "instructions": " ".join(sorted(processor_instructions())),
+        "instruction_limit": " ".join(
+            value for name in _INSTRUCTION_LIMITS if (value := os.environ.get(name))
+        ),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0",
+        "tensorflow": metadata.version("tensorflow"),
+        "keras": metadata.version("keras"),
+        "gpus": len(tf.config.list_logical_devices("GPU")),
+        "threads_per_operation": tf.config.threading.get_intra_op_parallelism_threads()
+        or cores(),
+        "workers": workers,
+    }

@@ -55,6 +55,7 @@ class EncoderDecoder(keras.Model):
         *,
         beam_size=1,
         max_length,
+        length_bound=None,
         length_penalty=1.0,
         choose=None,
     ):
@@ -63,6 +64,7 @@ class EncoderDecoder(keras.Model):
         Args:
             source_ids: int32 ``(batch, source_length)``.
             source_length: int32 ``(batch,)``; 0 gives the empty sequence.
+            length_bound: :class:`pocketseq.pipeline.search.LengthBound`, or None.
             beam_size, max_length, length_penalty, choose: See :func:`beam_search`.
 
         Returns:
@@ -79,6 +81,7 @@ class EncoderDecoder(keras.Model):
             source_length=width,
             beam_size=beam_size,
             max_length=max_length,
+            limit=None if length_bound is None else length_bound.limit(source_length),
             length_penalty=length_penalty,
             choose=choose,
         )

@@ -53,6 +53,10 @@ class Normalization:
         return text
 
 
+#: Nothing but NFC.
+NO_NORMALIZATION = Normalization()
+
+
 def frozen_table(normalization, alphabet):
     """Returns the table for an alphabet: ``{character: its normal form}``.
 

@@ -1,9 +1,14 @@
-"""What a training needs first: a checked corpus, tokenizers, the shapes of batches."""
+"""What a training run needs first: checked corpora, tokenizers, shapes of batches."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
-from collections import Counter
+import os
+import tempfile
+from collections import Counter, deque
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,16 +16,23 @@ import numpy as np
 from pocketseq.pipeline.batches import (
     Bucket,
     choose_buckets,
+    learn_length_bound,
     measure_lengths,
 )
-from pocketseq.pipeline.cluster import share
+from pocketseq.pipeline.cluster import Alone, share
 from pocketseq.pipeline.configuration import Config, parse_config
 from pocketseq.pipeline.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.machine import fastest_precision
+from pocketseq.pipeline.evaluation import main_metric
+from pocketseq.pipeline.machine import (
+    batch_parts,
+    native_precision,
+    numeric_conditions,
+)
 from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.runs import write_arrays, write_atomically
+from pocketseq.pipeline.runs import Run, write_arrays, write_atomically, writing
 from pocketseq.pipeline.tokenizers import TOKENIZERS, Tokenizer
+from pocketseq.pipeline.unknown import report_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +40,7 @@ _SIDES = ("source", "target")
 
 
 class Setup(NamedTuple):
-    """What a run folder says about a training.
+    """What a run folder says about its training.
 
     ``config`` :class:`Config`; ``tokenizers``: source and target; ``buckets``: a list
     of :class:`Bucket`; ``pairs``: how many the corpus has.
@@ -62,61 +74,211 @@ def training_corpora(config, shard=(0, 1)):
     )
 
 
-def start_run(run, config, base=None):
+def start_run(run, config, base=None, *, workers=1):
     """Makes a run folder: configuration, tokenizers, and the shapes of batches.
 
     Two passes over the corpus, and memory that does not grow with it: one checks it and
-    counts what the tokenizers learn, the other measures lengths in tokens.
+    counts what the tokenizers learn, the other measures lengths in tokens. What the
+    recipe leaves to the machine or to the texts is decided here, once for the run. The
+    folder appears whole or not at all.
 
     Args:
-        run: :class:`pocketseq.pipeline.runs.Run`, whose folder does not exist yet.
+        run: :class:`pocketseq.pipeline.runs.Run`, whose folder does not exist yet, or
+            is empty.
         config: :class:`Config`.
         base: A trained run to start from, with its tokenizers and weights, or None.
+        workers: How many processes will train it.
 
     Raises:
-        UserError: No training data is named, or it has broken lines.
+        UserError: No training data is named, or it has broken lines, or the folder
+            cannot be written.
     """
     if not config.data.train:
         raise UserError("data.train is empty: expected a corpus (--train FILE)")
-    if config.training.precision == "auto":
-        config = dataclasses.replace(
-            config,
-            training=dataclasses.replace(
-                config.training, precision=fastest_precision()
-            ),
-        )
+    config = _with_absolute_paths(config)
     train, dev = training_corpora(config)
+    fingerprints = {"train": Fingerprint(), "dev": Fingerprint()}
+    pairs = fingerprints["train"].over(train.checked())
     if base is None:
-        tokenizers = _learn_tokenizers(train, config)
+        tokenizers = _learn_tokenizers(pairs, config)
     else:
         tokenizers = base.load_tokenizers()
-        train.check()
-    dev.check()
+        exhaust(pairs)
+    references = dev.references(fingerprints["dev"].over(dev.checked()))
     statistics = measure_lengths(train, *tokenizers)
     buckets = choose_buckets(
         statistics,
         batch_tokens=config.training.batch_tokens,
         most=config.training.buckets,
     )
+    config = _decided(config, list(references.values()))
+    report_unknown(references, tokenizers, config)
     weights = base.load_weights() if base else None
-    run.folder.mkdir(parents=True, exist_ok=True)
-    for side, tokenizer in zip(_SIDES, tokenizers, strict=True):
-        write_atomically(run.tokenizer_path(side), tokenizer.to_json().encode())
-    shapes = {"pairs": statistics.pairs, "buckets": buckets}
-    write_atomically(run.shapes_path, json.dumps(shapes).encode())
-    if weights:
-        write_arrays(run.initial_path, weights)
-    # Last, because the configuration is what makes a folder a run.
-    write_atomically(run.config_path, config.to_toml().encode())
+    shapes = {
+        "pairs": statistics.pairs,
+        "buckets": buckets,
+        "length_bound": learn_length_bound(statistics),
+        "fingerprints": {name: str(one) for name, one in fingerprints.items()},
+        "conditions": numeric_conditions(workers),
+    }
+    with _new_folder(run.folder) as folder:
+        made = Run(folder)
+        for side, tokenizer in zip(_SIDES, tokenizers, strict=True):
+            write_atomically(made.tokenizer_path(side), tokenizer.to_json().encode())
+        write_atomically(made.shapes_path, json.dumps(shapes, indent=1).encode())
+        if weights:
+            write_arrays(made.initial_path, weights)
+        write_atomically(made.config_path, config.to_toml().encode())
 
 
-def _learn_tokenizers(train, config):
+def _with_absolute_paths(config):
+    """Returns the configuration with files that are found from any folder."""
+
+    def absolute(name):
+        is_file = name and not name.startswith("cmudict:")
+        return os.path.abspath(name) if is_file else name
+
+    data = config.data
+    names = ("train", "train_target", "dev", "dev_target", "test")
+    paths = {name: absolute(getattr(data, name)) for name in names}
+    return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+
+
+def _decided(config, references):
+    """Returns the configuration with all that a recipe may leave open decided."""
+    training = config.training
+    decided = dataclasses.replace(
+        training,
+        metric=training.metric or main_metric(config.target.tokenizer, references),
+        parts=training.parts or batch_parts(),
+        precision=(
+            native_precision() if training.precision == "auto" else training.precision
+        ),
+    )
+    return dataclasses.replace(config, training=decided)
+
+
+@contextlib.contextmanager
+def _new_folder(folder):
+    """Yields a folder to fill, which then takes the place of ``folder``."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        near = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".run-")
+    with near as name:
+        made = Path(name) / "run"
+        made.mkdir()
+        yield made
+        with writing(folder):
+            made.rename(folder)
+
+
+class Fingerprint:
+    """A checksum of the pairs of a corpus, taken while something else reads them."""
+
+    def __init__(self):
+        self._digest = hashlib.sha256()
+
+    def over(self, pairs):
+        """Yields the pairs unchanged."""
+        for pair in pairs:
+            self._digest.update(f"{pair.source}\t{pair.target}\n".encode())
+            yield pair
+
+    def __str__(self):
+        return self._digest.hexdigest()
+
+
+def exhaust(iterable):
+    """Reads something to its end, for what that does on the way."""
+    deque(iterable, maxlen=0)
+
+
+def check_unchanged(run):
+    """Reads the corpora of a run that is gone on with, and says what is not as before.
+
+    A run goes on as if it had never stopped only with the same pairs, and on a machine
+    that computes the same sums. Without the same pairs, those that none of its batch
+    shapes holds are left out.
+
+    Args:
+        run: :class:`pocketseq.pipeline.runs.Run`.
+
+    Raises:
+        UserError: A corpus is missing, empty or broken, or no pair of it can be used.
+    """
+    setup, shapes = load_setup(run), run.shapes()
+    known = shapes.get("fingerprints", {})
+    corpora = zip(("train", "dev"), training_corpora(setup.config), strict=True)
+    for name, corpus in corpora:
+        fingerprint = Fingerprint()
+        exhaust(fingerprint.over(corpus.checked()))
+        if known.get(name, str(fingerprint)) == str(fingerprint):
+            continue
+        logger.warning(
+            "%s: the %s corpus has changed since the run began; it goes on with what "
+            "is there now, not as if it had never stopped",
+            corpus.source, name,
+        )  # fmt: skip
+        if name == "train":
+            _count_usable(corpus, setup)
+
+
+def _count_usable(corpus, setup):
+    """Says how many pairs no bucket holds.
+
+    Raises:
+        UserError: All of them.
+    """
+    counts = measure_lengths(corpus, *setup.tokenizers).counts
+    usable = sum(
+        number
+        for lengths, number in np.ndenumerate(counts)
+        if number and any(bucket.holds(*lengths) for bucket in setup.buckets)
+    )
+    left_out = int(counts.sum() - usable)
+    if not usable:
+        raise UserError(
+            f"{corpus.source}: no pair fits the batches of this run, whose longest "
+            f"texts have {setup.buckets[-1].source_length} source and "
+            f"{setup.buckets[-1].target_length} target tokens; expected the corpus it "
+            f"began with, or another --run"
+        )
+    if left_out:
+        logger.warning(
+            "%s: left out %d pairs that fit no batch of this run",
+            corpus.source, left_out,
+        )  # fmt: skip
+
+
+def check_conditions(run, workers):
+    """Says what is not as it was on the machine where a run began.
+
+    Args:
+        run: :class:`pocketseq.pipeline.runs.Run`.
+        workers: How many processes train now.
+    """
+    began = run.shapes().get("conditions", {})
+    now = numeric_conditions(workers)
+    changed = [
+        f"{name} {began[name]!r}, now {now[name]!r}"
+        for name in now
+        if name in began and began[name] != now[name]
+    ]
+    if changed:
+        logger.warning(
+            "%s: began under other conditions (%s): it goes on, but its weights may "
+            "differ in their last bits from those of a run that never stopped",
+            run.folder, "; ".join(changed),
+        )  # fmt: skip
+
+
+def _learn_tokenizers(pairs, config):
     """Returns the source and the target tokenizer, learned in one pass."""
     sides = [getattr(config, side) for side in _SIDES]
     kinds = [TOKENIZERS[side.tokenizer] for side in sides]
     normalizations = [Normalization(side.fold_case, side.decompose) for side in sides]
     counts: list[Counter[str]] = [Counter(), Counter()]
-    for pair in train.checked():
+    for pair in pairs:
         for kind, text, normalization, counted in zip(
             kinds, pair, normalizations, counts, strict=True
         ):
@@ -135,12 +297,12 @@ def _learn_tokenizers(train, config):
     )
 
 
-def load_setup(run, cluster):
+def load_setup(run, cluster=None):
     """Returns the :class:`Setup` of a run, on workers that have no run folder, too.
 
     Args:
         run: :class:`pocketseq.pipeline.runs.Run`.
-        cluster: See :mod:`pocketseq.pipeline.cluster`.
+        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
 
     Raises:
         UserError: A file is missing or cannot be understood.
@@ -157,7 +319,7 @@ def load_setup(run, cluster):
             for name, path in paths.items()
         }
 
-    texts = {name: str(text) for name, text in share(cluster, read).items()}
+    texts = {name: str(text) for name, text in share(cluster or Alone(), read).items()}
     shapes = json.loads(texts["shapes"])
     return Setup(
         parse_config(texts["config"], run.config_path),

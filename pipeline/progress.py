@@ -34,10 +34,9 @@ def training_progress(*, show=True):
         task = bar.add_task("training", total=None, shown="")
 
         def on_progress(progress):
-            metric = next(
-                (name for name in ("wer", "bleu") if name in progress.dev), ""
-            )
-            dev = f"dev {metric} {progress.dev[metric]:.1f}  " if metric else ""
+            dev = ""
+            if progress.dev:
+                dev = f"dev {progress.metric} {progress.dev[progress.metric]:.1f}  "
             bar.update(
                 task,
                 completed=progress.update,

@@ -1,6 +1,7 @@
 """Run folders: what a training leaves behind, and how it is read back."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -51,6 +52,10 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def lock_path(self):
+        return self.folder / ".lock"
+
+    @property
     def best_path(self):
         return self.folder / "best.npz"
 
@@ -96,6 +101,43 @@ class Run:
         for old in self.checkpoint_paths()[_KEPT:]:
             old.unlink()
 
+    def shapes(self):
+        """Reads what a pass over the corpus told when the run began, as a dict."""
+        return json.loads(self.shapes_path.read_text(encoding="utf-8"))
+
+    def length_bound(self):
+        """Returns the :class:`LengthBound` of the run, None where it has none."""
+        from pocketseq.pipeline.search import LengthBound
+
+        if not self.shapes_path.is_file():
+            return None
+        numbers = self.shapes().get("length_bound")
+        return LengthBound(*numbers) if numbers else None
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps the folder for one training process, as long as the context lasts.
+
+        The lock ends with the process, however that ends. A file system that knows no
+        locks is left without one, which is logged.
+
+        Raises:
+            UserError: Another process trains in it.
+        """
+        with writing(self.lock_path):
+            file = open(self.lock_path, "a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{self.folder}: another process is training here, expected it to "
+                    f"end first, or another --run"
+                ) from error
+            except OSError as error:
+                logger.warning("%s: cannot be locked: %s", self.folder, error.strerror)
+            yield
+
     def config(self):
         """Reads the configuration that the run was trained with."""
         return read_config(self.config_path)
@@ -118,7 +160,7 @@ class Run:
         model = build_model(config.model, len(source), len(target))
         for variable in model.weights:
             variable.assign(arrays[variable.path])
-        return ModelTranslator(model, source, target, config)
+        return ModelTranslator(model, source, target, config, self.length_bound())
 
     def load_weights(self):
         """Returns the best weights, ``{path of the variable: array}``.
@@ -148,7 +190,7 @@ class Run:
         Raises:
             UserError: It cannot be written.
         """
-        with _writing(self.metrics_path):
+        with writing(self.metrics_path):
             with open(self.metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
@@ -222,7 +264,7 @@ def write_arrays(path, arrays):
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays)
     data = packed.getvalue()
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data + hashlib.sha256(data).digest())
 
@@ -252,7 +294,7 @@ def write_atomically(path, data):
         UserError: It cannot be written.
     """
     temporary = path.with_name(path.name + ".partial")
-    with _writing(path):
+    with writing(path):
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -265,8 +307,12 @@ def write_atomically(path, data):
 
 
 @contextlib.contextmanager
-def _writing(path):
-    """Says of what fails inside which file could not be written."""
+def writing(path):
+    """Says of what fails inside which file could not be written.
+
+    Raises:
+        UserError: In place of an OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -32,6 +32,24 @@ class Hypotheses(NamedTuple):
     attention_weights: tf.Tensor
 
 
+class LengthBound(NamedTuple):
+    """How many tokens a target may have, by the number of source tokens.
+
+    A model that has lost its way repeats itself until something stops it. What its
+    training pairs never came near is nothing but that.
+
+    ``ratio`` target tokens for each source token, and ``offset`` more.
+    """
+
+    ratio: float
+    offset: float
+
+    def limit(self, source_length):
+        """Returns the largest number of target tokens, int32 like ``source_length``."""
+        limit = self.ratio * tf.cast(source_length, tf.float32) + self.offset
+        return tf.maximum(tf.cast(limit, tf.int32), 1)
+
+
 class _Beam(NamedTuple):
     """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens.
 
@@ -67,6 +85,7 @@ def beam_search(
     source_length,
     beam_size=1,
     max_length,
+    limit=None,
     length_penalty=1.0,
     choose=None,
 ):
@@ -76,7 +95,7 @@ def beam_search(
     divided by (number of tokens) ** ``length_penalty``. At each step the best
     ``beam_size`` of all finished hypotheses and of all one-token continuations are
     kept; a finished one stays as it is. The search ends when all kept ones are
-    finished, or at ``max_length`` tokens.
+    finished, or at ``max_length`` tokens, and for each text at its ``limit``.
 
     Args:
         step: ``(token_ids (rows,), state) -> (logits (rows, vocabulary),
@@ -86,7 +105,9 @@ def beam_search(
         active: bool ``(batch,)``; False gives an empty sequence with score 0.
         source_length: Width of the attention weights, a number.
         beam_size: How many hypotheses to keep for a text.
-        max_length: The largest number of tokens, end token included.
+        max_length: The largest number of tokens, end token included: the size of the
+            buffers.
+        limit: int32 ``(batch,)``, the same for each text by itself; None: none.
         length_penalty: 0 ranks by the sum, 1 by the mean.
         choose: In place of :func:`best_candidates`, for who wants to look on.
 
@@ -98,10 +119,14 @@ def beam_search(
     if beam_size > 1:
         state = tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), state)
     beam = _start(active, beam_size, max_length, source_length)
+    # The limit of a single text ends the loop, which costs its steps nothing.
+    last = max_length
+    if limit is not None and active.shape[0] == 1:
+        last, limit = tf.minimum(limit[0], max_length), None
 
     def unfinished(time, beam, _):
         waiting = tf.reduce_any(tf.logical_not(beam.finished))
-        return tf.logical_and(time < max_length, waiting)
+        return tf.logical_and(time < last, waiting)
 
     def body(time, beam, state):
         logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
@@ -112,7 +137,11 @@ def beam_search(
             scores = _score(totals, lengths[:, :, None], length_penalty)
         chosen = choose(totals, scores)
         state = _reorder(state, chosen.parent)
-        return time + 1, _extend(beam, chosen, attention), state
+        beam = _extend(beam, chosen, attention)
+        if limit is not None:
+            reached = (time + 1 >= limit)[:, None]
+            beam = beam._replace(finished=tf.logical_or(beam.finished, reached))
+        return time + 1, beam, state
 
     if not in_blocks(max_length):
         time, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])

@@ -21,13 +21,18 @@ import tensorflow as tf
 from pocketseq.layers.products import products_in
 from pocketseq.pipeline.batches import Batch, training_batches
 from pocketseq.pipeline.cluster import Alone, WorkerLost, share
-from pocketseq.pipeline.errors import TrainingStopped
-from pocketseq.pipeline.evaluation import evaluate
+from pocketseq.pipeline.errors import Interrupted, TrainingStopped, UserError
+from pocketseq.pipeline.evaluation import evaluate, is_perfect, main_rank, rank
 from pocketseq.pipeline.journal import Journal
-from pocketseq.pipeline.machine import batch_parts, fastest_precision
+from pocketseq.pipeline.machine import batch_parts, native_precision
 from pocketseq.pipeline.model import build_model
 from pocketseq.pipeline.optimization import learning_rate, smoothed_loss
-from pocketseq.pipeline.preparation import load_setup, training_corpora
+from pocketseq.pipeline.preparation import (
+    check_conditions,
+    check_unchanged,
+    load_setup,
+    training_corpora,
+)
 from pocketseq.pipeline.runs import DamagedFile, read_arrays, write_arrays
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -39,19 +44,23 @@ _REPORT_EVERY = 10
 # A checkpoint is written at each evaluation, and when the last one is this old.
 _CHECKPOINT_SECONDS = 60
 
+# Evaluations after which a metric that has never moved is worth a warning.
+_STUCK_EVALUATIONS = 3
+
 # What a worker may ask the others for when they consult each other.
 _NOTHING, _TIME_IS_UP, _INTERRUPTED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, for a progress bar."""
+    """Where a training run stands, for a progress bar."""
 
     update: int
     updates: int
     loss: float
     tokens_per_second: float
     dev: dict
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,25 @@ def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None)
         :class:`Summary`.
 
     Raises:
-        UserError: The data cannot be used, no checkpoint can be read, or one cannot be
-            written.
-        TrainingStopped: The loss is no number any more, or a worker is lost.
+        UserError: The data cannot be used, no checkpoint can be read, one cannot be
+            written, or another process trains in the folder.
+        TrainingStopped: The loss is not finite any more, or a worker is lost.
     """
+    with contextlib.ExitStack() as lock:
+        return _train(run, minutes, cluster or Alone(), on_progress, lock)
+
+
+def _train(run, minutes, cluster, on_progress, lock):
     started = time.monotonic()
-    cluster = cluster or Alone()
+
+    def prepare():
+        lock.enter_context(run.locked())
+        if run.checkpoint_paths():
+            check_unchanged(run)
+        check_conditions(run, cluster.size)
+        return {}
+
+    share(cluster, prepare)
     setup = load_setup(run, cluster)
     config = setup.config
     shard = (cluster.index, cluster.size)
@@ -114,13 +136,22 @@ def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None)
     trainer.restore()
     _log_setup(trainer, setup, references)
 
-    def batches(epoch):
-        return training_batches(
-            train_corpus, source, target, setup.buckets, config, epoch=epoch
-        )
-
     deadline = started + 60 * minutes if minutes else float("inf")
     with _interruption() as interrupted:
+        # Together with others nobody ends alone: all would wait for the missing sum.
+        ask = interrupted.is_set if cluster.size == 1 else lambda: False
+        problems: list[Exception] = []
+
+        def batches(epoch, skipped):
+            dataset = training_batches(
+                _Until(ask, train_corpus), source, target, setup.buckets, config,
+                epoch=epoch, on_problem=problems.append,
+            )  # fmt: skip
+            try:
+                yield from dataset.skip(skipped)
+            except tf.errors.OpError as error:
+                raise (problems[0] if problems else error) from None
+
         reason = trainer.run_until(
             deadline, interrupted, batches, references, on_progress
         )
@@ -132,6 +163,23 @@ def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None)
         time.monotonic() - started,
         config.metric,
     )
+
+
+class _Until:
+    """Pairs, up to where somebody asks for an end.
+
+    While a large corpus is shuffled no batch comes for a while, and no update.
+    """
+
+    def __init__(self, is_asked, pairs):
+        self._is_asked = is_asked
+        self._pairs = pairs
+
+    def __iter__(self):
+        for pair in self._pairs:
+            if self._is_asked():
+                raise Interrupted
+            yield pair
 
 
 def _log_setup(trainer, setup, references):
@@ -191,10 +239,10 @@ class Trainer:
         self.run = run
         self.config = config
         self.cluster = cluster or Alone()
-        self.parts = batch_parts()
+        self.parts = config.training.parts or batch_parts()
         self.precision = config.training.precision
         if self.precision == "auto":
-            self.precision = fastest_precision()
+            self.precision = native_precision()
         keras.utils.set_random_seed(config.training.seed)
         self.model = build_model(config.model, *map(len, tokenizers))
         self.optimizer = keras.optimizers.Adam(
@@ -214,7 +262,10 @@ class Trainer:
         # Where the last few updates left this worker.
         self._trail: deque[tuple[int, int]] = deque()
         self.best: float | None = None
+        self.best_rank: tuple[float, float] | None = None
         self.best_update = 0
+        self.evaluations = 0
+        self.metric_has_moved = False
         self.worse_evaluations = 0
         self.evaluated_update = -1
         self.dev: dict = {}
@@ -349,8 +400,8 @@ class Trainer:
         Args:
             deadline: A time of ``time.monotonic()``.
             interrupted: A ``threading.Event``, set when somebody asks to stop.
-            batches: ``epoch -> Dataset`` of that epoch and all that follow, as
-                :func:`pocketseq.pipeline.batches.training_batches` makes it.
+            batches: ``(epoch, batches to skip) -> iterator`` over what
+                :func:`pocketseq.pipeline.batches.training_batches` makes.
             references: ``{source: [targets]}`` of the dev set, for the chief.
             on_progress: Called with a :class:`Progress`.
 
@@ -367,6 +418,9 @@ class Trainer:
             reason = self._loop(
                 deadline, interrupted, batches, references, on_progress, clock
             )
+        except Interrupted:  # while evaluating or waiting: nothing has changed
+            self.save()
+            reason = "interrupted"
         except WorkerLost as error:
             # Nobody to ask any more; the others' positions are a few updates old.
             self._write_checkpoint()
@@ -379,15 +433,16 @@ class Trainer:
                 f"another worker was lost at update {self.update_number}; {saved}; go "
                 f"on with, on all workers: {_resume_command(self.run)}"
             ) from error
+        if reason != "interrupted":
+            self._warn_of_stuck_metric()
         if self._journal:
             self._journal.close()
         return reason
 
     def _loop(self, deadline, interrupted, batches, references, on_progress, clock):
         if self._evaluation_is_due():  # of a model to fine-tune, or broken off in it
-            self._evaluate_and_save(references, clock)
-        epoch, batch_number = self.position
-        stream = iter(batches(epoch).skip(batch_number))
+            self._evaluate_and_save(references, clock, interrupted)
+        stream = batches(*map(int, self.position))
         while not (reason := self._reason_to_stop()):
             if self._is_time_to_consult():
                 wish = self._consult(deadline, interrupted, clock)
@@ -404,10 +459,10 @@ class Trainer:
                 self._report(clock, on_progress)
             if self._evaluation_is_due():
                 self._check_numbers()
-                self._evaluate_and_save(references, clock)
+                self._evaluate_and_save(references, clock, interrupted)
         if self.evaluated_update != self.update_number:
             self._check_numbers()
-            self._evaluate_and_save(references, clock)
+            self._evaluate_and_save(references, clock, interrupted)
         return reason
 
     def _enter_epoch(self, epoch):
@@ -466,11 +521,20 @@ class Trainer:
         self.position[:] = self._trail[broken_at - self.update_number - 1]
         self.update_number = broken_at
         self._write_checkpoint()
+        rate = (
+            f"--set training.learning_rate={self.config.training.learning_rate / 3:.1g}"
+        )
+        advice = (
+            f"the weights from before it are kept; a lower learning rate may help: "
+            f"train --from {self.run.folder} {rate}"
+            if self.best is not None
+            else f"before its first evaluation, so there is nothing to go on from; a "
+            f"lower learning rate may help: the same command with {rate} and another "
+            f"--run"
+        )
         raise TrainingStopped(
-            f"{self.run.folder}: the loss is no finite number at update "
-            f"{broken_at + 1}; the weights from before it are kept; a lower learning "
-            f"rate may help: train --from {self.run.folder} "
-            f"--set training.learning_rate=... "
+            f"{self.run.folder}: the loss is not finite at update {broken_at + 1}; "
+            f"{advice}"
         )
 
     def _report(self, clock, on_progress):
@@ -481,6 +545,7 @@ class Trainer:
             self._mean_loss(),
             clock.tokens_per_second(),
             self.dev,
+            self.config.metric,
         )
         on_progress(progress)
         if self._journal:
@@ -490,19 +555,15 @@ class Trainer:
         loss, tokens = self._sums.numpy()
         return float(loss) / max(float(tokens), 1.0)
 
-    def _evaluate_and_save(self, references, clock):
-        """Measures the averaged weights, keeps them if they are the best so far."""
+    def _evaluate_and_save(self, references, clock, interrupted):
+        """Measures the averaged weights, keeps them if they are the best so far.
+
+        Raises:
+            Interrupted: On the way, before anything has changed.
+        """
         speed, loss = clock.tokens_per_second(), self._mean_loss()
-        best_translations = self._evaluate(references)
-        value = self.dev[self.config.metric]
-        better = self.best is None or (
-            value < self.best if self.config.metric == "wer" else value > self.best
-        )
-        if better:
-            self.best, self.best_update = value, self.update_number
-            self.worse_evaluations = 0
-        else:
-            self.worse_evaluations += 1
+        best_translations = self._evaluate(references, interrupted)
+        better = self._is_best_so_far()
         if self._journal:
             if better:
                 with self._averaged_weights():
@@ -526,17 +587,52 @@ class Trainer:
         self.save()
         clock.restart()
 
-    def _evaluate(self, references):
+    def _is_best_so_far(self):
+        """Takes note of an evaluation; returns whether its weights are to be kept."""
+        metric, now = self.config.metric, rank(self.dev, self.config.metric)
+        self.evaluations += 1
+        if self.best_rank is not None:
+            self.metric_has_moved |= now[0] != self.best_rank[0]
+        better = self.best_rank is None or now > self.best_rank
+        if better:
+            self.best, self.best_rank = self.dev[metric], now
+            self.best_update, self.worse_evaluations = self.update_number, 0
+        else:
+            self.worse_evaluations += 1
+        if self.evaluations == _STUCK_EVALUATIONS:
+            self._warn_of_stuck_metric()
+        return better
+
+    def _warn_of_stuck_metric(self):
+        """Says so if the dev metric never changes: then it chooses nothing."""
+        metric = self.config.metric
+        stuck = self.evaluations >= _STUCK_EVALUATIONS and not self.metric_has_moved
+        if stuck and self.cluster.is_chief and not is_perfect(self.best, metric):
+            logger.warning(
+                "dev %s has been %.2f at each of %d evaluations: it cannot tell better "
+                "weights from worse; another metric may "
+                "(--set training.metric=...), or the data are not what the tokenizers "
+                "expect",
+                metric, self.best, self.evaluations,
+            )  # fmt: skip
+
+    def _evaluate(self, references, interrupted):
         """Sets ``dev`` on all workers; returns the chief's first few translations."""
+
+        def go_on():
+            if interrupted.is_set() and self.cluster.size == 1:
+                raise Interrupted
+
         first, measured = [], b""
         if self.cluster.is_chief:
             with self._averaged_weights():
-                found = self.translator.translate(list(references))
+                found = self.translator.translate(list(references), before_batch=go_on)
             measured = json.dumps(
                 evaluate(
                     list(references.values()),
                     [best.text for (best,) in found],
-                    kind=self.config.target.tokenizer,
+                    kind=self.translator.target_kind,
+                    normalization=self.translator.target_normalization,
                 )
             ).encode()
             first = [
@@ -564,8 +660,8 @@ class Trainer:
         return {**weights, **averages, **optimizer, "loss": self._sums}
 
     _COUNTERS = (
-        "update_number", "best", "best_update", "worse_evaluations",
-        "evaluated_update", "dev",
+        "update_number", "best", "best_rank", "best_update", "worse_evaluations",
+        "evaluations", "metric_has_moved", "evaluated_update", "dev",
     )  # fmt: skip
 
     def save(self):
@@ -580,6 +676,7 @@ class Trainer:
         if not self.cluster.is_chief:
             return
         counters = {name: getattr(self, name) for name in self._COUNTERS}
+        counters["metric"] = self.config.metric
         arrays = {name: v.numpy() for name, v in self._variables().items()}
         arrays["positions"] = self.positions
         arrays["counters"] = np.array(json.dumps(counters))
@@ -590,8 +687,10 @@ class Trainer:
 
         def read():
             checkpoint = self.run.load_checkpoint()
-            if checkpoint is None and self.run.initial_path.is_file():
-                return read_arrays(self.run.initial_path)
+            if checkpoint is None:
+                self._refuse_to_start_over()
+                if self.run.initial_path.is_file():
+                    return read_arrays(self.run.initial_path)
             return checkpoint or {}
 
         arrays = share(self.cluster, read)
@@ -612,14 +711,30 @@ class Trainer:
                 self.cluster, lambda: {n: v.numpy() for n, v in names.items()}
             ).items():
                 names[name].assign(value)
-        if self.cluster.is_chief:
-            self.run.cut_metrics(self.update_number if "counters" in arrays else -1)
+        if "counters" not in arrays:
+            # So a run without a checkpoint is one that has lost them.
+            self._write_checkpoint()
+
+    def _refuse_to_start_over(self):
+        """Keeps what a run has reached from being overwritten by its own beginning.
+
+        Raises:
+            UserError: There is no checkpoint, but what comes of training.
+        """
+        kept = [p for p in (self.run.best_path, self.run.metrics_path) if p.is_file()]
+        if kept:
+            names = " and ".join(path.name for path in kept)
+            raise UserError(
+                f"{self.run.folder}: no checkpoint to go on from, but {names} from an "
+                f"earlier training run, which starting over would overwrite; expected "
+                f"its checkpoints folder, or another --run (--from {self.run.folder} "
+                f"starts that from the best weights here)"
+            )
 
     def _go_back_to(self, arrays):
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
-        for name, value in json.loads(str(arrays["counters"])).items():
-            setattr(self, name, value)
+        self._restore_counters(json.loads(str(arrays["counters"])))
         positions = arrays["positions"]
         if len(positions) == self.cluster.size:
             self.positions = np.array(positions)
@@ -629,7 +744,30 @@ class Trainer:
                 self.cluster.size, len(positions),
             )  # fmt: skip
             self.positions[:, 0] = positions[:, 0].max()
+        if self.cluster.is_chief:
+            self.run.cut_metrics(self.evaluated_update)
         self._drop_damaged_best()
+
+    def _restore_counters(self, counters):
+        # Checkpoints from before metrics had names: WER for words, else BLEU.
+        by_kind = "wer" if self.config.target.tokenizer == "word" else "bleu"
+        metric = counters.pop("metric", by_kind)
+        for name, value in counters.items():
+            setattr(self, name, value)
+        if metric != self.config.metric:
+            logger.warning(
+                "the best weights so far were chosen by dev %s; from here on %s "
+                "chooses, and the next evaluation is its first",
+                metric, self.config.metric,
+            )  # fmt: skip
+            self.best = self.best_rank = None
+            self.worse_evaluations = 0
+        elif self.best is not None:
+            # Without the tie-breaker, which older checkpoints lack, a tie is no gain.
+            found = counters.get(
+                "best_rank", (main_rank(self.best, metric), float("inf"))
+            )
+            self.best_rank = tuple(found)
 
     def _drop_damaged_best(self):
         """Lets the next evaluation write ``best.npz`` anew if it cannot be read."""
@@ -639,7 +777,8 @@ class Trainer:
             read_arrays(self.run.best_path)
         except DamagedFile as error:
             logger.warning("%s; the next evaluation writes it anew", error)
-            self.best, self.evaluated_update = None, -1
+            self.best = self.best_rank = None
+            self.evaluated_update = -1
 
 
 class _Swapped:

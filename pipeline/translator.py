@@ -20,17 +20,22 @@ class ModelTranslator:
         model: The trained model.
         source_tokenizer, target_tokenizer: The tokenizers it was trained with.
         config: :class:`pocketseq.pipeline.configuration.Config`.
+        length_bound: :class:`pocketseq.pipeline.search.LengthBound`; None: any length.
     """
 
     #: Whether translations come with an alignment.
     gives_alignment = True
 
-    def __init__(self, model, source_tokenizer, target_tokenizer, config):
+    def __init__(
+        self, model, source_tokenizer, target_tokenizer, config, length_bound=None
+    ):
         self.model = model
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.config = config
+        self.length_bound = length_bound
         self.target_kind = target_tokenizer.kind
+        self.target_normalization = target_tokenizer.normalization
         self._searches = {}
 
     def resized(self, code_points):
@@ -51,6 +56,7 @@ class ModelTranslator:
             source.resized(code_points),
             target.resized(round(max(share, 1.0) * target.max_code_points)),
             self.config,
+            self.length_bound,
         )
 
     @property
@@ -58,7 +64,16 @@ class ModelTranslator:
         """The largest number of target tokens, end token included."""
         return self.target_tokenizer.most_tokens + 1
 
-    def translate(self, texts, *, beam_size=None, n_best=1):
+    @property
+    def search_options(self):
+        """What every search for this model's translations is told."""
+        return {
+            "max_length": self.max_target_tokens,
+            "length_bound": self.length_bound,
+            "length_penalty": self.config.search.length_penalty,
+        }
+
+    def translate(self, texts, *, beam_size=None, n_best=1, before_batch=None):
         """Translates some texts.
 
         Args:
@@ -66,6 +81,8 @@ class ModelTranslator:
             beam_size: Hypotheses that the search keeps; None: as the recipe says, but
                 at least ``n_best``.
             n_best: How many translations of each text to return.
+            before_batch: Called before each batch of texts; what it raises ends the
+                translation.
 
         Returns:
             A list of ``n_best`` :class:`Translation` for each text, best first.
@@ -80,6 +97,8 @@ class ModelTranslator:
             self._compiled(width, beam_size)  # here, and not in two threads at once
 
         def translate_batch(batch):
+            if before_batch:
+                before_batch()
             width, rows = batch
             source_ids = tf.gather(ids, rows).to_tensor(PAD, shape=[None, width])
             found = self.search(source_ids, tf.constant(lengths[rows]), beam_size)
@@ -104,11 +123,7 @@ class ModelTranslator:
         if key not in self._searches:
             self._searches[key] = tf.function(
                 lambda ids, length: self.model.search(
-                    ids,
-                    length,
-                    beam_size=beam_size,
-                    max_length=self.max_target_tokens,
-                    length_penalty=self.config.search.length_penalty,
+                    ids, length, beam_size=beam_size, **self.search_options
                 ),
                 input_signature=[
                     tf.TensorSpec([None, width], tf.int32),

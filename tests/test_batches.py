@@ -1,6 +1,7 @@
 import itertools
 import logging
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pocketseq.pipeline.batches import (
     Bucket,
     LengthStatistics,
     choose_buckets,
+    learn_length_bound,
     measure_lengths,
     real_share,
     training_batches,
@@ -18,6 +20,7 @@ from pocketseq.pipeline.batches import (
 from pocketseq.pipeline.configuration import Config, load_recipe, override
 from pocketseq.pipeline.corpora import Corpus, Pair
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.search import LengthBound
 from pocketseq.pipeline.special import END, PAD, START
 from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordTokenizer
 
@@ -183,6 +186,23 @@ def test_nothing_but_over_long_pairs_is_an_error(tokenizers):
         measure_lengths([Pair("a" * 20, "A"), Pair("a", "A " * 20)], *tokenizers)
 
 
+def test_an_epoch_without_pairs_ends_with_the_reason(tokenizers):
+    problems = []
+    endless = training_batches(
+        [], *tokenizers, [Bucket(2, 2, 1)], CONFIG, epoch=0, on_problem=problems.append
+    )
+    with pytest.raises(tf.errors.OpError):
+        next(iter(endless))
+    assert "no training pairs are left" in str(problems[0])
+
+
+def test_a_pair_that_no_bucket_holds_is_left_out_whole(tokenizers):
+    fitting = [Pair("ab", "A B"), Pair("abc", "A")]
+    others = [Pair("abcde", "A"), Pair("a", "A B C"), Pair("abcde", "A B C")]
+    batches = batches_of(fitting + others, tokenizers, [Bucket(3, 3, 2)])
+    assert Counter(everything(batches, tokenizers)) == Counter(fitting)
+
+
 def test_lengths_are_counted_in_tokens_with_the_end_token(tokenizers, caplog):
     caplog.set_level(logging.INFO)
     texts = [Pair("abc", "A B"), Pair("abd", "A C"), Pair("a", "A")]
@@ -211,6 +231,40 @@ def padding_of_every_choice(counts, most):
                 padded += sum(numbers) * (max(sources) + max(targets))
                 below = top
             yield padded
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_length_bound_leaves_half_as_much_room_again_over_every_pair(seed):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, 9, (12, 30)) * (generator.random((12, 30)) < 0.1)
+    counts[0] = counts[:, 0] = 0
+    bound = learn_length_bound(LengthStatistics(counts, 0))
+    limits = bound.limit(tf.range(12)).numpy()
+    for source, target in zip(*np.nonzero(counts), strict=True):
+        assert limits[source] >= np.floor(1.5 * target)
+    tokens = np.einsum("st,t->", counts, np.arange(30))
+    ratio = tokens / np.einsum("st,s->", counts, np.arange(12))
+    assert 1.5 * ratio <= bound.ratio <= 1.5 * ratio + 1 / 64
+
+
+def test_the_length_bound_of_equal_lengths_is_tight():
+    counts = np.zeros((9, 9), int)
+    counts[[2, 3, 8], [2, 3, 8]] = 5
+    bound = learn_length_bound(LengthStatistics(counts, 0))
+    assert bound == LengthBound(1.5, 0.0)
+    # What no pair had is bounded in proportion.
+    assert bound.limit(tf.constant([1, 8, 100])).numpy().tolist() == [1, 12, 150]
+
+
+def test_a_bound_means_the_same_limit_in_every_arithmetic():
+    counts = np.zeros((70, 90), int)
+    counts[[7, 69, 13], [11, 89, 2]] = [3, 1, 5]
+    bound = learn_length_bound(LengthStatistics(counts, 0))
+    lengths = np.arange(3000)
+    exact = [
+        int(Fraction(bound.ratio) * n + Fraction(bound.offset)) for n in range(3000)
+    ]
+    assert bound.limit(tf.constant(lengths)).numpy().tolist() == exact
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 9])

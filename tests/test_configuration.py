@@ -21,7 +21,10 @@ SECTIONS = ("data", "source", "target", "model", "training", "search")
 
 def other_than_default(field):
     """Returns a possible value of a field that is not its default."""
-    choices = {"tokenizer": "word", "attention": "dot", "precision": "bfloat16"}
+    choices = {
+        "tokenizer": "word", "attention": "dot", "precision": "bfloat16",
+        "metric": "per",
+    }  # fmt: skip
     if field.name in choices:
         return choices[field.name]
     if field.type in (bool, "bool"):
@@ -304,8 +307,19 @@ def test_a_target_file_without_its_source_file_is_an_error(files, name):
 
 
 def test_the_main_metric_follows_from_the_target():
-    config = override(Config(), ["target.tokenizer=word"])
-    assert (config.metric, Config().metric) == ("wer", "bleu")
+    found = {
+        kind: override(Config(), [f"target.tokenizer={kind}"]).metric
+        for kind in ("word", "character", "wordpiece")
+    }
+    assert found == {"word": "wer", "character": "cer", "wordpiece": "bleu"}
+
+
+def test_a_recipe_may_name_another_metric_of_the_same_target():
+    settings = ["target.tokenizer=wordpiece", "training.metric=chrf"]
+    assert override(Config(), settings).metric == "chrf"
+    expected = "training.metric = 'wer': expected one of bleu, chrf, cer, exact"
+    with pytest.raises(UserError, match=expected):
+        override(Config(), [settings[0], "training.metric=wer"])
 
 
 def test_the_defaults_are_possible():

@@ -1,7 +1,17 @@
 import pytest
 import sacrebleu
 
-from pocketseq.pipeline.evaluation import errors, evaluate, write_errors
+from pocketseq.pipeline.evaluation import (
+    METRICS,
+    METRICS_OF_KIND,
+    errors,
+    evaluate,
+    is_perfect,
+    main_metric,
+    rank,
+    write_errors,
+)
+from pocketseq.pipeline.normalization import Normalization
 
 
 def test_word_error_rate_is_the_share_of_outputs_not_exactly_right():
@@ -119,3 +129,85 @@ def test_wrong_outputs_are_written_with_their_references(tmp_path):
     write_errors(path, ["a", "b", "c"], [["A"], ["B"], ["C", "\u00c7"]], ["A", "", "D"])
     expected = "b\t\tB\nc\tD\tC\t\u00c7\n"
     assert path.read_text(encoding="utf-8") == expected
+
+
+# The metric that decides.
+
+
+@pytest.mark.parametrize(
+    ("kind", "references", "expected"),
+    [
+        ("word", [["A B"]], "wer"),
+        ("character", [["206"]], "cer"),
+        ("character", [["a b c d e f g h"]], "cer"),
+        ("wordpiece", [["one two three four"], ["a b c d e"], ["f"]], "bleu"),
+        ("wordpiece", [["colour"], ["a grey tyre"], ["a b c d e"]], "chrf"),
+    ],
+)
+def test_the_main_metric_fits_the_kind_and_the_length_of_texts(
+    kind, references, expected
+):
+    assert main_metric(kind, references) == expected
+
+
+def test_the_first_metric_of_a_kind_is_what_is_measured_among_others():
+    for kind, names in METRICS_OF_KIND.items():
+        assert set(names) == set(evaluate([["A"]], ["A"], kind=kind)) & set(METRICS)
+
+
+def test_results_rank_by_the_metric_in_its_direction():
+    assert rank({"wer": 10.0}, "wer") > rank({"wer": 20.0}, "wer")
+    assert rank({"bleu": 20.0}, "bleu") > rank({"bleu": 10.0}, "bleu")
+    assert rank({"chrf": 20.0}, "chrf") > rank({"chrf": 10.0}, "chrf")
+
+
+def test_equal_character_error_rates_rank_by_exact_matches():
+    def result(cer, exact):
+        return rank({"cer": cer, "exact": exact}, "cer")
+
+    assert result(5.0, 60.0) > result(5.0, 50.0) > result(6.0, 99.0)
+
+
+def test_nothing_is_better_than_no_error_and_all_exact():
+    assert is_perfect(0.0, "cer") and is_perfect(100.0, "exact")
+    assert not is_perfect(100.0, "cer") and not is_perfect(0.0, "bleu")
+
+
+# Normal forms.
+
+
+@pytest.mark.parametrize("kind", ["word", "character", "wordpiece"])
+def test_a_model_that_folds_case_is_right_about_references_with_capitals(kind):
+    options = {"kind": kind, "normalization": Normalization(fold_case=True)}
+    result = evaluate([["Stra\u00dfe A"]], ["strasse a"], **options)
+    assert result.get("exact", 100) == 100
+    assert result.get("wer", 0) == result.get("cer", 0) == 0
+    assert errors([["Stra\u00dfe A"]], ["strasse a"], **options) == [False]
+    assert errors([["Stra\u00dfe A"]], ["strasse b"], **options) == [True]
+
+
+@pytest.mark.parametrize("decompose", [False, True])
+def test_composed_and_decomposed_texts_are_the_same_text(decompose):
+    options = {"kind": "character", "normalization": Normalization(False, decompose)}
+    for reference, hypothesis in (
+        ("\ud55c", "\u1112\u1161\u11ab"),
+        ("e\u0301", "\u00e9"),
+    ):
+        result = evaluate([[reference]], [hypothesis], **options)
+        assert (result["exact"], result["cer"]) == (100, 0)
+    # One of two letters is wrong, not one of five parts.
+    result = evaluate([["\ud55c\uad6d"]], ["\ud55c\uad70"], **options)
+    assert result["cer"] == 50
+
+
+def test_case_counts_where_the_target_keeps_it():
+    assert evaluate([["A"]], ["a"], kind="word")["wer"] == 100
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_of_summed_statistics_is_what_evaluate_prints(name):
+    kind = "word" if name in METRICS_OF_KIND["word"] else "character"
+    expected = evaluate(REFERENCES, HYPOTHESES, kind=kind)[name]
+    statistics = METRICS[name].statistics(REFERENCES, HYPOTHESES)
+    assert len(statistics) == len(REFERENCES)
+    assert METRICS[name].of_sums(statistics.sum(axis=0)) == pytest.approx(expected)

@@ -49,7 +49,7 @@ def test_an_evaluation_is_a_line_of_metrics_and_a_line_of_the_log(run, caplog):
 
 def test_tensorboard_has_curves_a_picture_and_the_configuration(run):
     journal = Journal(run, Config(name="mine"), 0)
-    journal.curve(Progress(50, 100, 0.5, 10.0, {}))
+    journal.curve(Progress(50, 100, 0.5, 10.0, {}, "wer"))
     journal.evaluation(**{**EVALUATION, "update": 60})
     found = events(run)
     assert [(e.step, e.value) for e in found.Scalars("loss")] == [

@@ -57,6 +57,7 @@ def test_fine_tuning_goes_on_before_its_first_checkpoint(tuned, tmp_path):
     shutil.copytree(tuned.folder, run.folder)
     shutil.rmtree(run.folder / "checkpoints")
     run.best_path.unlink()
+    run.metrics_path.unlink()
     train(run, minutes=1e-9)
     for path in (run.best_path, run.checkpoint_paths()[0]):
         arrays = read_arrays(path)
@@ -95,13 +96,19 @@ def test_the_training_corpus_is_read_twice(trained_run, tmp_path, monkeypatch):
     assert sorted(passes) == sorted([config.data.train] * 2 + [config.data.dev])
 
 
-def test_the_precision_is_found_out_once_and_kept(trained_run, tmp_path, monkeypatch):
-    name = "pocketseq.pipeline.preparation.fastest_precision"
-    monkeypatch.setattr(name, lambda: "bfloat16")
-    config = override(trained_run.config(), ["training.precision=auto"])
+def test_what_the_machine_decides_is_decided_once_and_kept(
+    trained_run, tmp_path, monkeypatch
+):
+    name = "pocketseq.pipeline.preparation."
+    monkeypatch.setattr(name + "native_precision", lambda: "bfloat16")
+    monkeypatch.setattr(name + "batch_parts", lambda: 3)
+    settings = ["precision=auto", "parts=0", "metric="]
+    settings = [f"training.{setting}" for setting in settings]
     run = Run(tmp_path / "run")
-    start_run(run, config)
-    assert run.config().training.precision == "bfloat16"
+    start_run(run, override(trained_run.config(), settings))
+    decided = run.config().training
+    assert (decided.precision, decided.parts) == ("bfloat16", 3)
+    assert decided.metric == "wer"
 
 
 def test_held_out_texts_are_those_with_the_smallest_hashes(tmp_path, trained_run):

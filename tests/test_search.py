@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.pipeline.search import beam_search
+from pocketseq.pipeline.search import LengthBound, beam_search
 from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
 
 VOCABULARY_SIZE = 6
@@ -233,8 +233,11 @@ def test_a_batch_of_4_equals_4_batches_of_1(beam_size):
     together = search(tables, beam_size=beam_size)
     for text in range(4):
         alone = search(tables[text : text + 1], beam_size=beam_size)
-        for part, whole in zip(alone, together, strict=True):
+        for name in ("token_ids", "length", "attention_weights"):
+            part, whole = getattr(alone, name), getattr(together, name)
             np.testing.assert_array_equal(part[0], whole[text])
+        # Sums over a vocabulary round differently in kernels for other shapes.
+        np.testing.assert_allclose(alone.score[0], together.score[text], rtol=1e-5)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2])
@@ -259,6 +262,57 @@ def test_a_model_that_never_ends_stops_at_the_maximum_length(beam_size):
     tables[..., END] = -1e4
     for tokens, _ in outputs(search(tables, beam_size=beam_size, max_length=7)):
         assert len(tokens) == 7 and END not in tokens
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_text_ends_at_its_own_limit(beam_size):
+    tables = random_tables(batch_size=4, length=7)
+    tables[..., END] = -1e4
+    limits = [2, 9, 1, 5]
+    found = search(tables, beam_size=beam_size, max_length=7, limit=tf.constant(limits))
+    for text, limit in enumerate(limits):
+        whole = reference_beam(tables[text], beam_size, 1.0, min(limit, 7))
+        assert_same_outputs(outputs(found, text), whole)
+        alone = search(
+            tables[text : text + 1],
+            beam_size=beam_size,
+            max_length=7,
+            limit=tf.constant([limit]),
+        )
+        assert_same_outputs(outputs(alone), whole)
+
+
+def test_what_ends_before_its_limit_is_as_without_one():
+    tables = random_tables(batch_size=8, length=6)
+    tables[..., END] += 2.0
+    limited = search(tables, max_length=6, limit=tf.fill([8], 5))
+    whole = search(tables, max_length=6)
+    short = [text for text in range(8) if whole.length[text, 0] <= 5]
+    assert len(short) >= 5
+    for text in short:
+        assert outputs(limited, text) == outputs(whole, text)
+
+
+def test_the_limit_of_a_single_text_adds_nothing_to_a_step():
+    def operations(limit):
+        function = tf.function(
+            lambda: search(random_tables(), limit=limit), autograph=False
+        )
+        graph = function.get_concrete_function().graph.as_graph_def()
+        (body,) = (
+            f for f in graph.library.function if "while_body" in f.signature.name
+        )
+        return len(body.node_def)
+
+    assert operations(tf.constant([3])) == operations(None)
+
+
+def test_a_length_bound_grows_with_the_source():
+    bound = LengthBound(ratio=1.25, offset=3.5)
+    found = bound.limit(tf.constant([0, 1, 2, 4, 100]))
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == [3, 4, 6, 8, 128]
+    assert LengthBound(0.0, 0.0).limit(tf.constant([7])).numpy() == [1]
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 5])

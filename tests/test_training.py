@@ -1,17 +1,23 @@
+import itertools
 import json
 import math
 import shutil
 import signal
+import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
+from pocketseq.pipeline import training
+from pocketseq.pipeline.batches import Batch
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.preparation import start_run, training_corpora
 from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.training import train
+from pocketseq.pipeline.training import Trainer, train
+from pocketseq.pipeline.translator import ModelTranslator
 
 # A model so small that what matters is how its training goes, not what it learns.
 TINY = [
@@ -139,7 +145,8 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_weights(finished, c
     newest, older = run.checkpoint_paths()
     newest.unlink()
     assert older.name == "update-000000008.npz"
-    # What was written after the checkpoint is there, and is done again.
+    # What was written after the checkpoint is there, and is done again, as is an
+    # evaluation that was reported but not saved.
     (run.folder / "checkpoints" / "update-000000012.partial").write_bytes(b"half")
     run.metrics_path.write_text(run.metrics_path.read_text() + '{"update": 1')
     assert train(run).update == 12
@@ -180,8 +187,6 @@ def test_a_run_killed_while_it_evaluates_does_that_again(
 
 def test_a_deadline_stops_and_keeps_what_is_done(started, copy):
     run = copy(started)
-    # As if killed between its first line of metrics and its first checkpoint.
-    run.append_metrics(update=4, epoch=0, loss=1.0, dev_wer=50.0)
     summary = train(run, minutes=1e-9)
     assert (summary.reason, summary.update) == ("time is up", 0)
     assert run.checkpoint_paths()[0].name == "update-000000000.npz"
@@ -240,6 +245,202 @@ def test_damaged_best_weights_are_written_anew(finished, copy, caplog):
     train(run)
     assert "best.npz: damaged" in caplog.text
     run.load()
+
+
+# What has changed between two trainings of a run.
+
+
+def test_a_run_without_its_checkpoints_is_not_overwritten_by_its_beginning(
+    finished, copy
+):
+    run = copy(finished)
+    shutil.rmtree(run.folder / "checkpoints")
+    kept = {path: path.read_bytes() for path in (run.best_path, run.metrics_path)}
+    expected = "no checkpoint to go on from, but best.npz and metrics.jsonl"
+    with pytest.raises(UserError, match=expected):
+        train(run)
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_run_killed_before_its_first_update_begins_anew(started, finished, copy):
+    run = copy(started)
+
+    def killed(*_, **__):
+        raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pocketseq.pipeline.training.Trainer.update", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(run)
+    assert run.checkpoint_paths()[0].name == "update-000000000.npz"
+    assert train(run).reason == "all updates done"
+    assert_same_outcome(run, finished)
+
+
+def test_two_trainings_in_one_folder_are_a_mistake(started, copy):
+    run = copy(started)
+    with run.locked():
+        with pytest.raises(UserError, match="another process is training here"):
+            train(run)
+    assert train(run).reason == "all updates done"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_resumed_run_sums_in_the_parts_it_began_with(
+    started, copy, monkeypatch, parts
+):
+    run = copy(started, f"training.parts={parts}")
+    monkeypatch.setattr("pocketseq.pipeline.training.batch_parts", lambda: 2)
+    seen = []
+    true_parts = Batch.parts
+
+    def counted(self, number):
+        seen.append(number)
+        return true_parts(self, number)
+
+    monkeypatch.setattr(Batch, "parts", counted)
+    train(run, on_progress=stop_at(10))
+    train(run)
+    assert set(seen) == {parts}
+
+
+def test_other_conditions_are_named_when_a_run_goes_on(started, copy, caplog):
+    run = copy(started)
+    shapes = run.shapes()
+    train(run, minutes=1e-9)
+    assert "other conditions" not in caplog.text
+    shapes["conditions"]["tensorflow"] = "1.0.0"
+    run.shapes_path.write_text(json.dumps(shapes))
+    train(run, minutes=1e-9)
+    assert "began under other conditions (tensorflow '1.0.0', now '2." in caplog.text
+
+
+@pytest.fixture
+def own_corpus(few_words, tmp_path):
+    """A run that has made 8 of its 12 updates, and the corpus that it reads."""
+    folder = tmp_path / "data"
+    shutil.copytree(few_words, folder)
+    run = Run(tmp_path / "run")
+    start_run(run, tiny_config(folder, "training.updates=8"))
+    train(run)
+    config = override(run.config(), ["training.updates=12"])
+    run.config_path.write_text(config.to_toml())
+    return run, folder / "train.tsv"
+
+
+def test_a_corpus_that_has_become_empty_is_a_mistake(own_corpus):
+    run, path = own_corpus
+    path.write_text("")
+    with pytest.raises(UserError, match="train.tsv: no pairs found"):
+        train(run)
+
+
+def test_a_corpus_that_has_changed_is_said_and_gone_on_with(own_corpus, caplog):
+    run, path = own_corpus
+    path.write_text(path.read_text() + "zz\tA B\n")
+    assert train(run).update == 12
+    assert "the train corpus has changed since the run began" in caplog.text
+
+
+def test_an_unchanged_corpus_is_no_matter_for_a_word(own_corpus, caplog):
+    run, _ = own_corpus
+    train(run)
+    assert "changed" not in caplog.text
+
+
+def test_pairs_that_no_batch_holds_are_left_out_and_never_cut(own_corpus, caplog):
+    run, path = own_corpus
+    path.write_text(path.read_text() + "abcd\tA B C D\n" * 3)
+    batches = []
+
+    def seen(self, batch):
+        batches.append(batch)
+        return true_gradients(self, batch)
+
+    true_gradients = Trainer._gradients_for
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_gradients_for", seen)
+        train(run)
+    assert "left out 3 pairs that fit no batch of this run" in caplog.text
+    for batch in batches:
+        assert set(batch.source_length.numpy()) <= {0, 2}
+        assert set(batch.target_length.numpy()) <= {0, 3}
+
+
+def test_a_corpus_of_which_no_pair_fits_is_a_mistake(own_corpus):
+    run, path = own_corpus
+    path.write_text("abcd\tA B C D\n" * 40)
+    with pytest.raises(UserError, match="no pair fits the batches of this run"):
+        train(run)
+
+
+def test_a_corpus_that_disappears_while_training_is_a_mistake(own_corpus):
+    run, path = own_corpus
+
+    def lose_it(_):
+        path.unlink(missing_ok=True)
+
+    config = override(run.config(), ["training.updates=5000"])
+    run.config_path.write_text(config.to_toml())
+    with pytest.raises(UserError, match="train.tsv: no such file"):
+        train(run, on_progress=lose_it)
+
+
+def test_a_run_is_trained_from_any_folder(few_words, tmp_path, monkeypatch):
+    monkeypatch.chdir(few_words)
+    run = Run(tmp_path / "run")
+    files = ["data.train=train.tsv", "data.dev=dev.tsv"]
+    start_run(run, override(Config(), [*TINY, *files]))
+    monkeypatch.chdir(tmp_path)
+    assert train(run).reason == "all updates done"
+    assert run.config().data.train == str(few_words / "train.tsv")
+
+
+# Interruptions elsewhere than between two updates.
+
+
+def test_an_interruption_while_evaluating_ends_that_and_loses_nothing(
+    started, finished, copy, monkeypatch
+):
+    run, asked = copy(started), threading.Event()
+    true_search = ModelTranslator.search
+
+    def interrupting(self, *arguments):
+        asked.set()
+        return true_search(self, *arguments)
+
+    # With batches of 2 texts there are some left when the signal comes.
+    with monkeypatch.context() as patch:
+        patch.setattr("pocketseq.pipeline.translator._ROWS", 2)
+        patch.setattr("pocketseq.pipeline.translator.batch_parts", lambda: 1)
+        patch.setattr(ModelTranslator, "search", interrupting)
+        patch.setattr(training, "_interruption", lambda: nullcontext(asked))
+        summary = train(run)
+    assert (summary.reason, summary.update) == ("interrupted", 4)
+    assert not run.best_path.exists()
+    assert train(run).reason == "all updates done"
+    assert_same_outcome(run, finished)
+
+
+def test_an_interruption_while_pairs_are_shuffled_ends_the_training(
+    started, copy, monkeypatch
+):
+    run, asked = copy(started), threading.Event()
+
+    class Endless:
+        """So many pairs that the first batch does not come before the signal."""
+
+        def __iter__(self):
+            for number, pair in enumerate(itertools.cycle(corpus)):
+                if number == 5000:
+                    asked.set()
+                yield pair
+
+    corpus, dev = training_corpora(run.config())
+    monkeypatch.setattr(training, "training_corpora", lambda *_: (Endless(), dev))
+    monkeypatch.setattr(training, "_interruption", lambda: nullcontext(asked))
+    summary = train(run)
+    assert (summary.reason, summary.update) == ("interrupted", 0)
 
 
 def test_a_training_without_data_is_an_error(tmp_path):

@@ -13,6 +13,8 @@ from pocketseq.export.verification import (
     step_margins,
     translate_timed,
 )
+from pocketseq.pipeline.evaluation import evaluate
+from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.special import END, PAD, START
 
 
@@ -239,7 +241,7 @@ RIGHT = [f"A{i}" for i in range(200)]
 def lost(wrong):
     """Quality loss where so many of 200 texts went wrong."""
     texts = ["X"] * wrong + RIGHT[wrong:]
-    return quality_loss(REFERENCES, RIGHT, texts, kind="word", metric="wer")
+    return quality_loss(REFERENCES, RIGHT, texts, metric="wer")
 
 
 def test_a_loss_is_counted_in_points_of_the_metric():
@@ -255,7 +257,7 @@ def test_a_large_loss_is_real_and_none_is_not():
 def test_a_loss_that_gains_nearly_outweigh_is_no_real_one():
     before = ["X"] * 20 + RIGHT[20:]  # texts 0 to 19 wrong
     after = RIGHT[:20] + ["X"] * 21 + RIGHT[41:]  # texts 20 to 40 wrong
-    loss = quality_loss(REFERENCES, before, after, kind="word", metric="wer")
+    loss = quality_loss(REFERENCES, before, after, metric="wer")
     assert loss.points == pytest.approx(0.5) and not loss.is_real
 
 
@@ -263,10 +265,31 @@ def test_a_lower_bleu_is_a_loss():
     texts = [f"the cat number {i} sat on the mat" for i in range(40)]
     references = [[text] for text in texts]
     worse = [text.replace("sat on", "sit under") for text in texts]
-    loss = quality_loss(references, texts, worse, kind="character", metric="bleu")
+    loss = quality_loss(references, texts, worse, metric="bleu")
     assert loss.points > 10 and loss.is_real
-    same = quality_loss(references, texts, texts, kind="character", metric="bleu")
+    same = quality_loss(references, texts, texts, metric="bleu")
     assert same.points == 0 and not same.is_real
+
+
+@pytest.mark.parametrize("metric", ["wer", "per", "cer", "exact", "bleu", "chrf"])
+def test_a_loss_is_the_difference_of_what_evaluate_measures(metric):
+    references = [[f"{i} ab cd ef gh {i}", "other"] for i in range(60)]
+    before = [first for first, _ in references]
+    after = ["ab" + text if i % 2 else text for i, text in enumerate(before)]
+    kind = "word" if metric in ("wer", "per") else "character"
+    good, bad = (evaluate(references, t, kind=kind)[metric] for t in (before, after))
+    loss = quality_loss(references, before, after, metric=metric)
+    assert loss.points == pytest.approx(abs(good - bad)) and loss.is_real
+    gain = quality_loss(references, after, before, metric=metric)
+    assert gain.points == pytest.approx(-abs(good - bad)) and not gain.is_real
+
+
+def test_a_loss_is_measured_in_the_normal_form_of_the_target():
+    options = {"metric": "wer", "normalization": Normalization(fold_case=True)}
+    loss = quality_loss([["A b"]] * 9, ["a b"] * 9, ["a b"] * 9, **options)
+    assert (loss.points, loss.is_real) == (0, False)
+    loss = quality_loss([["A b"]] * 9, ["a b"] * 9, ["a c"] * 9, **options)
+    assert (loss.points, loss.is_real) == (100, True)
 
 
 def test_texts_are_timed_one_by_one(translator):

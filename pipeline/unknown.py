@@ -1,0 +1,71 @@
+"""Unknown symbols: which share of the dev texts is not in training, and what helps."""
+
+import logging
+import unicodedata
+
+from pocketseq.pipeline.special import UNKNOWN, UNKNOWN_PIECE
+
+logger = logging.getLogger(__name__)
+
+# Percent of dev symbols from which unknown ones are more than a few odd characters.
+_WORTH_A_WARNING = 1.0
+
+
+def report_unknown(references, tokenizers, config):
+    """Logs which share of the dev texts is unknown; warns, with advice, if it is much.
+
+    Args:
+        references: ``{source: [its targets]}`` of the dev set.
+        tokenizers: The source and the target tokenizer.
+        config: :class:`pocketseq.pipeline.configuration.Config`.
+    """
+    targets = [text for accepted in references.values() for text in accepted]
+    for side, tokenizer, texts in zip(
+        ("source", "target"), tokenizers, (list(references), targets), strict=True
+    ):
+        unknown, symbols = count_unknown(tokenizer, texts)
+        share = 100 * unknown / max(symbols, 1)
+        is_much = share >= _WORTH_A_WARNING
+        advice = is_much and _advice(side, tokenizer, texts, getattr(config, side))
+        logger.log(
+            logging.WARNING if is_much else logging.INFO,
+            "%.1f %% of the dev set's %s %s are not in the training set%s",
+            share, side, "symbols" if tokenizer.kind == "word" else "characters",
+            f"; what may help: {advice}" if advice else "",
+        )  # fmt: skip
+
+
+def count_unknown(tokenizer, texts):
+    """Returns how many symbols of texts are unknown, and how many there are.
+
+    Symbols are what stands between spaces for a ``word`` tokenizer, else characters.
+    """
+    if tokenizer.kind == "word":
+        ids = tokenizer.tokenize(texts).flat_values.numpy().tolist()
+        return ids.count(UNKNOWN), len(ids)
+    characters = [c for text in texts for c, _ in tokenizer.characters(text)]
+    return characters.count(UNKNOWN_PIECE), len(characters)
+
+
+def _advice(side, tokenizer, texts, settings):
+    """Names the settings that would make unknown symbols known."""
+    advice = []
+    if tokenizer.kind == "word":
+        advice.append(f"{side}.tokenizer=character")
+    if settings.minimum_count > 1:
+        advice.append(f"{side}.minimum_count=1")
+    if not settings.decompose and _decomposing_helps(tokenizer, texts):
+        advice.append(f"{side}.decompose=true")
+    return " or ".join(f"--set {setting}" for setting in advice)
+
+
+def _decomposing_helps(tokenizer, texts):
+    """Whether some unknown characters consist of parts of known ones."""
+
+    def parts(characters):
+        return set(unicodedata.normalize("NFD", "".join(characters)))
+
+    known = parts(tokenizer.table)
+    present = {tokenizer.normalization.apply(c) for text in texts for c in set(text)}
+    unknown = {c for form in present for c in form} - set(tokenizer.table)
+    return any(len(parts(c)) > 1 and parts(c) <= known for c in unknown)
