@@ -83,7 +83,7 @@ def bundle_readme(manifest, *, descriptions, alphabet, example, compatible_runti
 
 def _can_be_shown(text):
     """Whether a text may stand in a string literal of every language."""
-    return text != "" and text.isprintable() and _HAS_A_MEANING.isdisjoint(text)
+    return bool(text) and text.isprintable() and _HAS_A_MEANING.isdisjoint(text)
 
 
 def _remedy(models, compatible_runtime):
