@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from string import Template
 
 from pocketseq.export.flatbuffer import (
     finished,
@@ -21,6 +20,7 @@ from pocketseq.export.golden import LEAST, golden_lines
 from pocketseq.export.graph import translate_function
 from pocketseq.export.metadata import attach_metadata
 from pocketseq.export.quantization import RECIPES, quantize_weights
+from pocketseq.export.readme import bundle_readme, choose_example
 from pocketseq.export.runtime import Translator
 from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
 from pocketseq.export.tflite import convert
@@ -346,9 +346,21 @@ class _Export:
             }
         if models:
             self._write_golden_lines(folder, models)
-            _write(folder / "README.md", _readme(self._manifest(models)))
+            _write(folder / "README.md", self._readme(folder, models))
         _write(folder / "manifest.json", _json(self._manifest(models)))
         _write(folder / "LICENSES.md", _licenses(self.config))
+
+    def _readme(self, folder, models):
+        # Lines end with \n; texts may hold other line separators.
+        golden = (folder / "golden.jsonl").read_text(encoding="utf-8").split("\n")
+        return bundle_readme(
+            self._manifest(models),
+            descriptions={name: RECIPES[name].description for name in models},
+            # What stands before is no character: nothing, and U+FFFD.
+            alphabet=self.keras.source_tokenizer.alphabet[2:],
+            example=choose_example(filter(None, golden), self.sets["dev"]),
+            compatible_runtime=_COMPATIBLE_RUNTIME,
+        )
 
     def _write_golden_lines(self, folder, models):
         files = [
@@ -423,30 +435,4 @@ def _licenses(config):
     return (
         "# Licences\n\n"
         f"The weights were trained on `{config.data.train}`: {config.data.license}.\n"
-    )
-
-
-def _readme(manifest):
-    models = "\n".join(
-        f"| `{model['file']}` | {model['bytes']:,} | {RECIPES[name].description} |"
-        for name, model in manifest["models"].items()
-    )
-    signatures = "\n".join(
-        f"| `{name}` | "
-        + " | ".join(
-            str(tensor["shape"]) for tensor in (*sides["inputs"], *sides["outputs"])
-        )
-        + " |"
-        for name, sides in manifest["signatures"].items()
-    )
-    template = Path(__file__).with_name("bundle_readme.md").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        name=manifest["name"],
-        task=manifest["task"],
-        models=models,
-        signatures=signatures,
-        n=manifest["source"]["max_code_points"],
-        m=manifest["target"]["max_code_points"],
-        length_penalty=f"{manifest['recipe']['search']['length_penalty']:g}",
-        file=next(iter(manifest["models"].values()))["file"],
     )
