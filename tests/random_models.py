@@ -31,7 +31,7 @@ TEXTS = [
 
 def random_translator(
     source, target, *, lengths, normalization=None, end=0.0, seed=1, penalty=1.0,
-    **options,
+    length_bound=None, **options,
 ):  # fmt: skip
     """Returns a :class:`ModelTranslator` whose outputs differ much from text to text.
 
@@ -41,6 +41,7 @@ def random_translator(
         normalization: Of the source.
         end: What is added to the score of the end token.
         penalty: The length penalty.
+        length_bound: :class:`LengthBound`, or None.
         options: For :class:`ModelConfig`.
     """
     source_tokenizer = TOKENIZERS[source].learn(
@@ -59,7 +60,9 @@ def random_translator(
     for weight in model.trainable_weights:
         if weight.shape.rank:
             weight.assign(random.normal(size=weight.shape))
-    translator = ModelTranslator(model, source_tokenizer, target_tokenizer, config)
+    translator = ModelTranslator(
+        model, source_tokenizer, target_tokenizer, config, length_bound
+    )
     add_to_end(translator, end)
     return translator
 

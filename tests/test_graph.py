@@ -10,6 +10,8 @@ from pocketseq.export.flatbuffer import finished, forbidden_operators
 from pocketseq.export.runtime import text_of
 from pocketseq.export.tflite import convert
 from pocketseq.pipeline.normalization import Normalization
+from pocketseq.pipeline.search import LengthBound
+from pocketseq.pipeline.translator import ModelTranslator
 
 OUTPUTS = ["text", "score", "alignment"]
 BEAM = 3
@@ -26,7 +28,7 @@ CASES = {
     ),
     "word-character": dict(
         lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
-        tied_output=False, encoder_layers=2,
+        tied_output=False, encoder_layers=2, length_bound=LengthBound(1.5, 2.0),
     ),
     # This one never ends.
     "character-character": dict(
@@ -110,6 +112,29 @@ def test_a_beam_equals_keras_hypothesis_by_hypothesis(case):
     expected = case.translator.translate(TEXTS, beam_size=BEAM, n_best=BEAM)
     assert sum(len({one.text for one in best}) > 1 for best in expected) >= 10
     assert_equals_keras(case, BEAM, expected)
+
+
+@pytest.mark.parametrize("case", ["word-character"], indirect=True)
+def test_no_text_grows_beyond_the_bound_for_its_length(case, greedy):
+    translator, at_the_bound = case.translator, 0
+    for (best,) in greedy:
+        words = len(best.source.split())
+        if not words:
+            continue
+        # A token is a character.
+        length = len(text_of(case.run(best.source, 1)["text"][0]))
+        limit = int(translator.length_bound.limit(words))
+        assert length <= limit
+        at_the_bound += length == limit
+    assert at_the_bound >= 5
+    longer = ModelTranslator(
+        translator.model, translator.source_tokenizer, translator.target_tokenizer,
+        translator.config,
+    ).translate(TEXTS)  # fmt: skip
+    pairs = zip(greedy, longer, strict=True)
+    cut = [(best.text, whole.text) for (best,), (whole,) in pairs]
+    assert all(whole.startswith(text) for text, whole in cut)
+    assert sum(len(whole) > len(text) for text, whole in cut) >= 5
 
 
 @pytest.mark.parametrize("case", ["character-word"], indirect=True)

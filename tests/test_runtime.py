@@ -45,7 +45,7 @@ def write_file(path, translator, lengths, beam_size):
     manifest = {
         "name": "backwards",
         "task": "to spell a word backwards",
-        "target": {"tokenizer": "word"},
+        "target": {"tokenizer": "word", "normalization": {}},
         "signatures": signatures,
         "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
     }

@@ -12,6 +12,7 @@ from random_models import TEXTS, random_translator
 from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.normalization import Normalization
+from pocketseq.pipeline.search import LengthBound
 
 BEAM = 3
 CASES = {
@@ -21,7 +22,8 @@ CASES = {
     ),
     # Words are looked up in a table, which a SavedModel must carry.
     "word-character": dict(
-        lengths=(24, 32), end=1, seed=3, attention="none", penalty=0.6
+        lengths=(24, 32), end=1, seed=3, attention="none", penalty=0.6,
+        length_bound=LengthBound(1.5, 2.0),
     ),
 }  # fmt: skip
 
@@ -64,7 +66,7 @@ def manifest(translator, beam_size):
     """As much of a manifest as a SavedModel is read with."""
     return {
         "source": {"max_code_points": translator.source_tokenizer.max_code_points},
-        "target": {"tokenizer": translator.target_tokenizer.kind},
+        "target": {"tokenizer": translator.target_kind, "normalization": {}},
         **({"beam_size": beam_size} if beam_size else {}),
         "recipe": {"search": {"beam_size": 1}},
     }
