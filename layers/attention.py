@@ -4,8 +4,18 @@ Every class answers the same call; the cosine is the first choice, and the other
 override its score only, so that they can be compared with nothing else changed.
 """
 
+import math
+
 import keras
 import tensorflow as tf
+
+from pocketseq.layers.policy import (
+    FLOAT32_WEIGHT,
+    checked_mask,
+    in_compute_dtype,
+    in_float32,
+    mask_numbers,
+)
 
 # Added in place of a masked score. Finite, so that a fully masked row stays a number.
 MASKED_SCORE = -1e9
@@ -20,14 +30,16 @@ def masked_softmax(scores, source_mask):
     Args:
         scores: float ``(batch, target_length, source_length)``.
         source_mask: bool ``(batch, source_length)``, True = real token; or float32,
-            1 and 0.
+            1 and 0; or None: all positions are real.
 
     Returns:
         float32, shaped like ``scores``. Rows sum to 1; a fully masked row is all 0.
     """
-    mask = tf.expand_dims(tf.cast(source_mask, tf.float32), 1)  # (batch, 1, length)
-    scores = tf.cast(scores, tf.float32) + (1.0 - mask) * MASKED_SCORE
-    return tf.nn.softmax(scores) * mask
+    scores = tf.cast(scores, tf.float32)
+    if source_mask is None:
+        return tf.nn.softmax(scores)
+    mask = tf.expand_dims(mask_numbers(source_mask), 1)  # (batch, 1, length)
+    return tf.nn.softmax(scores + (1.0 - mask) * MASKED_SCORE) * mask
 
 
 def dot_products(queries, keys):
@@ -61,12 +73,17 @@ class Attention(keras.layers.Layer):
     Call arguments:
         query: float ``(batch, target_length, units)``, the decoder's LSTM outputs.
         encoder_outputs: float ``(batch, source_length, units)``.
-        source_mask: bool ``(batch, source_length)``, True = real token.
+        source_mask: bool ``(batch, source_length)``, True = real token, or None: all
+            are real.
 
     Returns:
         ``context`` ``(batch, target_length, units)`` and ``attention_weights``, float32
         ``(batch, target_length, source_length)``: 0 on padding, and rows that sum to 1
-        (to 0 where the whole row is padding; the context is then 0, too).
+        (to 0 where the whole row is padding; the context is then 0, too). The context
+        is in the compute dtype of the layer's policy; all before it is float32.
+
+    Raises:
+        TypeError: A mask that is not boolean.
 
     References:
         Luong, Pham and Manning 2015, "Effective approaches to attention-based neural
@@ -90,9 +107,15 @@ class Attention(keras.layers.Layer):
         context = weighted_sums(tf.cast(attention_weights, values.dtype), values)
         return context, attention_weights
 
-    def call(self, query, encoder_outputs, source_mask):
-        keys = self.prepare(encoder_outputs)
-        return self.attend(query, keys, encoder_outputs, source_mask)
+    def call(self, query, encoder_outputs, source_mask=None):
+        source_mask = checked_mask(source_mask)
+        query, values = in_float32((query, encoder_outputs))
+        context, weights = self.attend(query, self.prepare(values), values, source_mask)
+        return in_compute_dtype(self, context), weights
+
+    def get_config(self):
+        # Inherited as it is, it would refuse a policy that was given as an object.
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")
@@ -118,6 +141,7 @@ class CosineAttention(Attention):
 
     Raises:
         ValueError: A scale that is not positive, or above its maximum.
+        TypeError: A mask that is not boolean.
 
     Example:
         >>> attention = CosineAttention()
@@ -145,16 +169,15 @@ class CosineAttention(Attention):
         self.log_scale = self.add_weight(
             name="log_scale",
             shape=(),
-            initializer=keras.initializers.Constant(tf.math.log(self.initial_scale)),
+            initializer=keras.initializers.Constant(math.log(self.initial_scale)),
             trainable=self.learned_scale,
+            **FLOAT32_WEIGHT,
         )
 
     @property
     def scale(self):
         """The factor in front of the cosine, a float32 scalar."""
-        return tf.minimum(
-            tf.exp(tf.cast(self.log_scale, tf.float32)), self.maximum_scale
-        )
+        return tf.minimum(tf.exp(self.log_scale), self.maximum_scale)
 
     def prepare(self, encoder_outputs):
         return tf.math.l2_normalize(tf.cast(encoder_outputs, tf.float32), axis=-1)

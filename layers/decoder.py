@@ -9,6 +9,14 @@ from pocketseq.layers.attention import ATTENTIONS
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM
+from pocketseq.layers.policy import (
+    FLOAT32_WEIGHT,
+    checked_mask,
+    in_compute_dtype,
+    in_float32,
+    mask_numbers,
+    products_of,
+)
 from pocketseq.layers.products import product, product_dtype
 from pocketseq.layers.recurrence import (
     LookBack,
@@ -84,11 +92,13 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         dropout_seed: int32 ``(2,)``; None, as in inference, means no dropout.
 
     Returns:
-        Logits ``(batch, target_length, vocabulary_size)`` and ``attention_weights``,
-        float32 ``(batch, target_length, source_length)``.
+        Logits ``(batch, target_length, vocabulary_size)`` in the compute dtype of the
+        layer's policy, and ``attention_weights``, float32
+        ``(batch, target_length, source_length)``.
 
     Raises:
         ValueError: The attention is not known.
+        TypeError: A mask that is not boolean, in :meth:`memory`.
 
     References:
         Luong, Pham and Manning 2015, sections 3.1 and 3.3 (input feeding, here of the
@@ -108,14 +118,15 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         dropout=0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # What :meth:`memory` has prepared in float32 is not rounded on its way in.
+        super().__init__(autocast=False, **kwargs)
         if isinstance(attention, str) and attention not in ATTENTIONS:
             raise ValueError(
                 f"attention must be one of {', '.join(sorted(ATTENTIONS))}, "
                 f"received {attention!r}"
             )
         if isinstance(attention, str):
-            attention = ATTENTIONS[attention](name="attention")
+            attention = ATTENTIONS[attention](name="attention", dtype=self.dtype_policy)
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.units = units
@@ -126,9 +137,15 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.dropout = dropout
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         self.token_table = None
-        self.lstm = [LSTM(units, name=f"lstm_{i}") for i in range(layers)]
+        self.lstm = [
+            LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy)
+            for i in range(layers)
+        ]
         self.readout = keras.layers.Dense(
-            embedding_size if tied_output else units, activation="tanh", name=READOUT
+            embedding_size if tied_output else units,
+            activation="tanh",
+            name=READOUT,
+            dtype="float32",
         )
 
     def build(self, encoder_units, encoder_layers=1):
@@ -160,34 +177,50 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         ]
         if not self.tied_output:
             self.output_kernel = self.add_weight(
-                name="output_kernel", shape=(self.vocabulary_size, self.units)
+                name="output_kernel",
+                shape=(self.vocabulary_size, self.units),
+                **FLOAT32_WEIGHT,
             )
         self.output_bias = self.add_weight(
-            name="output_bias", shape=(self.vocabulary_size,), initializer="zeros"
+            name="output_bias",
+            shape=(self.vocabulary_size,),
+            initializer="zeros",
+            **FLOAT32_WEIGHT,
         )
         self.built = True
 
     def _bridge(self, name, needed, activation):
         if not needed:
             return None
-        bridge = keras.layers.Dense(self.units, activation=activation, name=name)
+        bridge = keras.layers.Dense(
+            self.units, activation=activation, name=name, dtype="float32"
+        )
         bridge.build((None, self.encoder_units))
         return bridge
 
-    def memory(self, encoder_outputs, source_mask):
-        """Returns the :class:`Memory` of encoder outputs ``(batch, length, units)``."""
-        values = encoder_outputs
+    def memory(self, encoder_outputs, source_mask=None):
+        """Returns the :class:`Memory` of encoder outputs ``(batch, length, units)``.
+
+        Args:
+            encoder_outputs: float ``(batch, source_length, units)``.
+            source_mask: bool ``(batch, source_length)``, True = real token, or None:
+                all are real.
+
+        Raises:
+            TypeError: A mask that is not boolean.
+        """
+        values = in_float32(encoder_outputs)
         if self.projection is not None:
             values = self.projection(values)
-        # As numbers, because a device works on numbers faster than on conditions.
-        mask = tf.cast(source_mask, tf.float32)
+        mask = checked_mask(source_mask)
+        mask = tf.ones(tf.shape(values)[:2]) if mask is None else mask_numbers(mask)
         return Memory(self.attention.prepare(values), values, mask)
 
     def initial_state(self, encoder_states):
         """Returns the state before the first step, from the encoder's final states."""
-        lstm = tuple(encoder_states)
+        lstm = tuple(LSTMState(*in_float32(state)) for state in encoder_states)
         if self.bridges[0] is not None:
-            top = encoder_states[-1]
+            top = lstm[-1]
             lstm = tuple(
                 LSTMState(hidden(top.hidden), cell(top.cell))
                 for hidden, cell in zip(
@@ -217,14 +250,17 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         return logits, weights, state
 
     def call(self, target_ids, memory, state, dropout_seed=None):
-        projected = project_tokens(
-            self.embedding, self.lstm[0], tf.transpose(target_ids)
-        )
-        run = self._run_with_feeding if self.input_feeding else self._run_at_once
-        hidden = swap_axes(run(projected, memory, state, dropout_seed))
-        context, weights = self.attention.attend(hidden, *memory)
-        readout = self._drop(self._readout(context, hidden), 0, dropout_seed)
-        return self._logits(readout), weights
+        memory, state = _float32_memory(memory), _float32_state(state)
+        with products_of(self):
+            projected = project_tokens(
+                self.embedding, self.lstm[0], tf.transpose(target_ids)
+            )
+            run = self._run_with_feeding if self.input_feeding else self._run_at_once
+            hidden = swap_axes(run(projected, memory, state, dropout_seed))
+            context, weights = self.attention.attend(hidden, *memory)
+            readout = self._drop(self._readout(context, hidden), 0, dropout_seed)
+            logits = self._logits(readout)
+        return in_compute_dtype(self, logits), weights
 
     def _run_at_once(self, projected, memory, state, dropout_seed):
         """The LSTMs over the whole target, layer by layer, no attention between."""
@@ -315,7 +351,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         if product_dtype() == tf.float32:
             return self.readout(inputs)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
-        readout = tf.tanh(product(rows, self.readout.kernel) + self.readout.bias)
+        bias = in_float32(self.readout.bias)
+        readout = tf.tanh(product(rows, self.readout.kernel) + bias)
         shape = tf.concat([tf.shape(hidden)[:-1], [readout.shape[-1]]], axis=0)
         return tf.reshape(readout, shape)
 
@@ -331,7 +368,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         return tf.reshape(logits, shape)
 
     def _output_kernel(self):
-        return self.embedding.embeddings if self.tied_output else self.output_kernel
+        kernel = self.embedding.embeddings if self.tied_output else self.output_kernel
+        return in_float32(kernel)
 
     def _drop(self, inputs, place, dropout_seed):
         return variational_dropout(
@@ -364,3 +402,15 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
     def build_from_config(self, config):
         self.build(**config)
+
+
+def _float32_memory(memory):
+    """Returns a :class:`Memory` in float32, from one that may have lost its names."""
+    keys, values, source_mask = memory
+    return Memory(*in_float32((keys, values)), mask_numbers(source_mask))
+
+
+def _float32_state(state):
+    """Returns a :class:`DecoderState` likewise: a loaded model has lists."""
+    lstm, context = in_float32(state)
+    return DecoderState(tuple(LSTMState(*one) for one in lstm), context)

@@ -24,6 +24,7 @@ def token_embedding(vocabulary_size, embedding_size):
             stddev=embedding_size**-0.5
         ),
         name="embedding",
+        dtype="float32",
     )
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
 from pocketseq.layers.lstm import LSTM, read_loop
+from pocketseq.layers.policy import checked_mask, in_compute_dtype, products_of
 from pocketseq.layers.recurrence import LSTMState, swap_axes
 
 
@@ -23,16 +24,19 @@ class LSTMEncoder(keras.layers.Layer):
 
     Call arguments:
         source_ids: int32 ``(batch, source_length)``, padded at the right.
-        source_mask: bool ``(batch, source_length)``, True = real token.
+        source_mask: bool ``(batch, source_length)``, True = real token, or None: all
+            are real.
         dropout_seed: int32 ``(2,)``; None, as in inference, means no dropout.
 
     Returns:
         Outputs ``(batch, source_length, units)``, 0 on padding, and a tuple with the
         final :class:`LSTMState` of each layer, ``(batch, units)``: where bidirectional,
-        the forward state at the last token beside the backward one at the first.
+        the forward state at the last token beside the backward one at the first. All
+        are in the compute dtype of the layer's policy.
 
     Raises:
         ValueError: An odd number of units for two directions.
+        TypeError: A mask that is not boolean.
 
     References:
         Schuster and Paliwal 1997 (bidirectional); Bahdanau, Cho and Bengio 2015,
@@ -63,9 +67,12 @@ class LSTMEncoder(keras.layers.Layer):
         self.dropout = dropout
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         width = units // 2 if bidirectional else units
-        self.forward = [LSTM(width, name=f"forward_{i}") for i in range(layers)]
+        policy = self.dtype_policy
+        self.forward = [
+            LSTM(width, name=f"forward_{i}", dtype=policy) for i in range(layers)
+        ]
         self.backward = [
-            LSTM(width, reverse=True, name=f"backward_{i}")
+            LSTM(width, reverse=True, name=f"backward_{i}", dtype=policy)
             for i in range(layers if bidirectional else 0)
         ]
         self.token_tables: tuple[TokenTable, ...] = ()
@@ -79,7 +86,8 @@ class LSTMEncoder(keras.layers.Layer):
                 self.backward[index].build((None, None, width))
             width = self.units
 
-    def call(self, source_ids, source_mask, dropout_seed=None):
+    def call(self, source_ids, source_mask=None, dropout_seed=None):
+        source_mask = checked_mask(source_mask)
         # Ids change places for time-major inputs, because they are the least to move.
         ids_by_time = tf.transpose(source_ids)
 
@@ -97,10 +105,14 @@ class LSTMEncoder(keras.layers.Layer):
             ]
             return [(swap_axes(outputs), state) for outputs, state in read]
 
-        return self._encode(read_layer, dropout_seed)
+        with products_of(self):
+            return in_compute_dtype(self, self._encode(read_layer, dropout_seed))
 
-    def loop(self, source_ids, source_mask):
-        """Computes what a call computes, in the form of :func:`read_loop`."""
+    def loop(self, source_ids, source_mask=None):
+        """Computes what a call computes, in float32, by :func:`read_loop`."""
+        source_mask = checked_mask(source_mask)
+        if source_mask is None:
+            source_mask = tf.ones(tf.shape(source_ids), tf.bool)
         ids_by_time = tf.transpose(source_ids)
 
         def read_layer(layers, inputs):

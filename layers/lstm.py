@@ -3,6 +3,13 @@
 import keras
 import tensorflow as tf
 
+from pocketseq.layers.policy import (
+    FLOAT32_WEIGHT,
+    checked_mask,
+    in_compute_dtype,
+    in_float32,
+    products_of,
+)
 from pocketseq.layers.products import product
 from pocketseq.layers.recurrence import (
     LSTMState,
@@ -26,8 +33,7 @@ class LSTM(keras.layers.Layer):
     ``c' = sigmoid(f) c + sigmoid(i) tanh(g)``; ``h' = sigmoid(o) tanh(c')``.
 
     Padding changes nothing: there the write gate is shut, the keep gate is open, and
-    the output is 0. Lengths arrive as a mask in the call, never through Keras mask
-    propagation.
+    the output is 0. Lengths arrive as a mask in the call.
 
     Args:
         units: Width of the hidden and of the cell state.
@@ -35,12 +41,16 @@ class LSTM(keras.layers.Layer):
 
     Call arguments:
         inputs: float ``(batch, length, width)``.
-        mask: bool ``(batch, length)``, True = real token, or None: all are real.
+        mask: bool ``(batch, length)``, True = real token, or None: all are real, unless
+            the inputs carry a mask of Keras' own, which then counts.
         initial_state: :class:`LSTMState`, or None: zeros.
 
     Returns:
         Outputs ``(batch, length, units)``, and the :class:`LSTMState` after the last
-        real token.
+        real token, in the compute dtype of the layer's policy.
+
+    Raises:
+        TypeError: A mask that is not boolean.
 
     References:
         Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000 (forget
@@ -57,14 +67,19 @@ class LSTM(keras.layers.Layer):
             name="kernel",
             shape=(input_shape[-1], 4 * self.units),
             initializer="glorot_uniform",
+            **FLOAT32_WEIGHT,
         )
         self.recurrent_kernel = self.add_weight(
             name="recurrent_kernel",
             shape=(self.units, 4 * self.units),
             initializer="orthogonal",
+            **FLOAT32_WEIGHT,
         )
         self.bias = self.add_weight(
-            name="bias", shape=(4 * self.units,), initializer=self._initial_bias
+            name="bias",
+            shape=(4 * self.units,),
+            initializer=self._initial_bias,
+            **FLOAT32_WEIGHT,
         )
 
     def _initial_bias(self, shape, dtype=None, **_):
@@ -74,7 +89,7 @@ class LSTM(keras.layers.Layer):
 
     def zero_state(self, batch_size):
         """Returns the state before the first token."""
-        zeros = tf.zeros([batch_size, self.units], self.compute_dtype)
+        zeros = tf.zeros([batch_size, self.units])
         return LSTMState(zeros, zeros)
 
     def project(self, inputs):
@@ -97,10 +112,20 @@ class LSTM(keras.layers.Layer):
         """Returns the next state, from inputs ``(batch, width)``."""
         return self.update(self.project(inputs), state)
 
+    def __call__(self, inputs, mask=None, initial_state=None):
+        # To Keras an argument of this name is its own affair: it fails where None is
+        # given by position, and warns where a mask is given by name.
+        given = (inputs,) if mask is None else (inputs, mask)
+        return super().__call__(*given, initial_state=initial_state)
+
     def call(self, inputs, mask=None, initial_state=None):
-        projected = self.project(swap_axes(inputs))
-        outputs, state = self.run(projected, mask, initial_state)
-        return swap_axes(outputs), state
+        mask = checked_mask(mask, "mask")
+        if initial_state is not None:  # a loaded model has it as a list
+            initial_state = LSTMState(*in_float32(initial_state))
+        with products_of(self):
+            projected = self.project(swap_axes(inputs))
+            outputs, state = self.run(projected, mask, initial_state)
+        return in_compute_dtype(self, (swap_axes(outputs), state))
 
     def run(self, projected, mask=None, initial_state=None):
         """Computes what a call computes, by time, from inputs projected already.
