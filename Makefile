@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/pronunciation
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train test lint clean
+.PHONY: setup train test test-numeric apps lint clean
 
 setup: $(INSTALLED)
 
@@ -26,6 +26,16 @@ train: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The tests that compute in TensorFlow, by kernels other than those of this processor.
+test-numeric: $(INSTALLED)
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest -m numeric
+
+# The lines for web, Kotlin and C in an export's README are run: needs Linux, node, npm,
+# a JDK and a C compiler.
+apps: $(INSTALLED)
+	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest -n0 tests/apps/platforms.py
 
 # The type checker reads an installed copy: it does not follow the editable hook.
 lint: $(INSTALLED)

@@ -21,6 +21,22 @@ def backwards(word):
     return " ".join(PHONES[letter] for letter in reversed(word))
 
 
+#: Modules whose tests compute in TensorFlow: what they expect must hold with every
+#: processor's kernels, so they run a second time without oneDNN's.
+NUMERIC = {
+    "attention", "composition", "decoder", "dev_metric", "dropout", "embedding",
+    "encoder", "evaluation", "graph", "keras_layers", "lstm", "machine", "model",
+    "optimization", "products", "reading_and_writing", "saved_model", "search",
+    "training", "translator", "verification",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in NUMERIC:
+            item.add_marker(pytest.mark.numeric)
+
+
 @pytest.fixture(autouse=True)
 def _own_logging():
     """Undoes what the command line does to the logger, so that tests see its lines."""

@@ -28,7 +28,7 @@ CASES = {
     ),
     "word-character": dict(
         lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
-        tied_output=False, encoder_layers=2, length_bound=LengthBound(1.5, 2.0),
+        tied_output=False, encoder_layers=2, length_bound=LengthBound(1.0, 1.0),
     ),
     # This one never ends.
     "character-character": dict(
@@ -126,7 +126,7 @@ def test_no_text_grows_beyond_the_bound_for_its_length(case, greedy):
         limit = int(translator.length_bound.limit(words))
         assert length <= limit
         at_the_bound += length == limit
-    assert at_the_bound >= 5
+    assert at_the_bound >= 3
     longer = ModelTranslator(
         translator.model, translator.source_tokenizer, translator.target_tokenizer,
         translator.config,
@@ -134,7 +134,7 @@ def test_no_text_grows_beyond_the_bound_for_its_length(case, greedy):
     pairs = zip(greedy, longer, strict=True)
     cut = [(best.text, whole.text) for (best,), (whole,) in pairs]
     assert all(whole.startswith(text) for text, whole in cut)
-    assert sum(len(whole) > len(text) for text, whole in cut) >= 5
+    assert sum(len(whole) > len(text) for text, whole in cut) >= 3
 
 
 @pytest.mark.parametrize("case", ["character-word"], indirect=True)
