@@ -162,6 +162,7 @@ class _Export:
             name: _best(self.keras.translate(list(references), beam_size=1))
             for name, references in self.sets.items()
         }
+        self._models_by_rows: dict[bool, bytes] = {}
         self.failures: list[str] = []
         self.notes: list[str] = []
         self.files: dict[str, Path] = {}
@@ -172,18 +173,10 @@ class _Export:
         """Converts to one recipe and checks the file."""
         logger.info("converting to %s", name)
         recipe = RECIPES[name]
-        copy = self.run.load()  # because tables cannot be undone
-        copy.model.use_tables(int8=recipe.int8_rows)
-        functions = {
-            _signature(n, self.lengths, beam): translate_function(
-                copy.resized(n), beam_size=beam
-            )
-            for n in self.lengths
-            for beam in self._beams()
-        }
-        model = convert(functions)
         compatible = self.options.compatible
-        model = quantize_weights(model, recipe, compatible=compatible)
+        model = quantize_weights(
+            self._converted(recipe.int8_rows), recipe, compatible=compatible
+        )
         forbidden = forbidden_operators(model)
         if forbidden:
             self.failures.append(
@@ -203,6 +196,21 @@ class _Export:
         self.files[name] = path
         logger.info("checking %s", name)
         self._check(name, model, Translator(path, length=self.lengths[0]))
+
+    def _converted(self, int8_rows):
+        """Returns the float32 model that recipes start from, converted once for all."""
+        if int8_rows not in self._models_by_rows:
+            copy = self.run.load()  # because tables cannot be undone
+            copy.model.use_tables(int8=int8_rows)
+            functions = {
+                _signature(n, self.lengths, beam): translate_function(
+                    copy.resized(n), beam_size=beam
+                )
+                for n in self.lengths
+                for beam in self._beams()
+            }
+            self._models_by_rows[int8_rows] = convert(functions)
+        return self._models_by_rows[int8_rows]
 
     def make_saved_model(self, folder):
         """Writes the SavedModel and compares it with Keras."""
