@@ -139,29 +139,28 @@ def _canonical_order(numbers, tables):
 
 def _join(texts, numbers, tables):
     """Returns the :class:`_Joins` of texts in canonical order."""
-    if not tables.has_pairs:
-        joined = _nothing_joins(texts)
-        return _join_syllables(texts) if tables.hangul else joined
-    pairs = _join_pairs(numbers, tables)
-    if not tables.hangul:
-        return pairs
-    # Korean letters are in no other pairs.
-    syllables = _join_syllables(texts)
-    return _Joins(
-        tf.logical_or(pairs.joins, syllables.joins),
-        tf.where(syllables.joins, syllables.changes, pairs.changes),
-        pairs.heads,
-    )
-
-
-def _nothing_joins(texts):
-    return _Joins(tf.zeros_like(texts, tf.bool), texts, _places(texts))
+    joins = _Joins(tf.zeros_like(texts, tf.bool), texts, _places(texts))
+    if tables.has_pairs:
+        joins = _join_pairs(numbers, tables)
+    if tables.hangul:
+        # Korean letters are in no other pairs.
+        syllables, changes = _join_syllables(texts)
+        joins = _Joins(
+            tf.logical_or(joins.joins, syllables),
+            tf.where(syllables, changes, joins.changes),
+            joins.heads,
+        )
+    return joins
 
 
 def _join_syllables(texts):
     """Joins Korean letters to syllables, by arithmetic.
 
     A vowel joins the leading consonant before it, then a final one the open syllable.
+
+    Returns:
+        ``joins`` and ``changes`` of :class:`_Joins`; what a letter becomes part of is
+        right before it.
     """
     before = _before(texts)
     leading, vowel, final = before - LEADING, texts - VOWEL, texts - FINAL
@@ -171,11 +170,7 @@ def _join_syllables(texts):
     index = _before(tf.where(opens, syllable, texts)) - SYLLABLE
     is_open = tf.logical_and(_within(index, SYLLABLES), tf.equal(index % FINALS, 0))
     closes = tf.logical_and(is_open, _within(final - 1, FINALS - 1))
-    return _Joins(
-        tf.logical_or(opens, closes),
-        tf.where(opens, syllable - before, final),
-        _places(texts),
-    )
+    return tf.logical_or(opens, closes), tf.where(opens, syllable - before, final)
 
 
 def _within(index, size):

@@ -47,14 +47,14 @@ class Composition:
             The composed text, and for each character of ``text`` the place in it of
             what that character is part of.
         """
-        composed, places = [], [0] * len(text)
-        starter, blocking = None, 0
+        composed: list[str] = []
+        places = [0] * len(text)
+        starter, blocking = -1, 0  # the last letter, and a mark that was left behind it
         for index in self._canonical_order(text):
             character = text[index]
             combining = self.combining.get(character, 0)
             composite = None
-            # Nothing, or only what comes before in canonical order, is in between.
-            if starter is not None and (not blocking or blocking < combining):
+            if starter >= 0 and (not blocking or blocking < combining):
                 composite = self._composite(composed[starter], character)
             if composite:
                 composed[starter] = composite
@@ -95,9 +95,17 @@ def composition_of(alphabet):
     known = set(alphabet)
     combining = {c: unicodedata.combining(c) for c in sorted(known)}
     combining = {c: order for c, order in combining.items() if order}
-    numbers = set(map(ord, known))
-    hangul = not numbers.isdisjoint(range(LEADING, LEADING + LEADINGS))
-    hangul = hangul and not numbers.isdisjoint(range(VOWEL, VOWEL + VOWELS))
+    composites = _reached(known)
+    hangul = _holds(known, LEADING, LEADINGS) and _holds(known, VOWEL, VOWELS)
+    may_reorder = len(set(combining.values())) > 1
+    if not (may_reorder or composites or hangul):
+        return None
+    return Composition(combining, composites, hangul)
+
+
+def _reached(alphabet):
+    """Returns the composites that text over an alphabet can come to, by their pairs."""
+    known = set(alphabet)
     composites: dict[tuple[str, str], str] = {}
     while reached := {
         pair: composite
@@ -106,12 +114,11 @@ def composition_of(alphabet):
     }:
         composites |= reached
         known |= set(reached.values())
-    several = len(set(combining.values())) > 1
-    return (
-        Composition(combining, composites, hangul)
-        if (several or composites or hangul)
-        else None
-    )
+    return composites
+
+
+def _holds(characters, start, size):
+    return any(start <= ord(character) < start + size for character in characters)
 
 
 @cache
