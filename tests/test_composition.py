@@ -184,6 +184,23 @@ def test_many_texts_are_composed_as_by_python(name):
     assert_composed(COMPOSITIONS[name], texts, found.numpy(), places.numpy())
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("Bengali", "\u09c7\u09be"),  # letters only
+        ("Sinhala", "\u0dd9\u0dcf\u0dca" * 5),
+        ("Vietnamese", "a" + "\u0301\u0323" * 7 + "\u0302"),
+        ("Vietnamese", "\u0301" * SIZE),
+        ("Korean", "\u1100\u1161" * 8),
+    ],
+)
+def test_a_text_is_composed_to_its_end_whatever_it_ends_with(name, text):
+    found, places = compose(tf.constant(rows([text])), COMPOSITIONS[name])
+    assert_composed(COMPOSITIONS[name], [text], found.numpy(), places.numpy())
+    composed = "".join(map(chr, found.numpy()[0])).rstrip("\0")
+    assert composed == unicodedata.normalize("NFC", text)
+
+
 def composing_in_tflite(composition, count):
     """Returns a function from code points to the outputs of composition, by LiteRT."""
 
