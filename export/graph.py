@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from pocketseq.export.composition import compose, mean_rows
 from pocketseq.export.reading import read
 from pocketseq.export.writing import write
 
@@ -69,16 +70,17 @@ def translate_function(translator, *, beam_size=None):
             return _write(translator, found, source, text[0])
 
         if shorter == longest:
-            return written(search(longest, source.length))
+            return _composed(translator, written(search(longest, source.length)))
         # A search without source tokens takes no step.
         fits = source.length <= shorter.source
         found = search(shorter, tf.where(fits, source.length, 0))
         ended = tf.reduce_max(found.length) < shorter.target
-        return tf.cond(
+        outputs = tf.cond(
             tf.logical_and(fits[0], ended),
             lambda: written(found),
             lambda: written(search(longest, source.length)),
         )
+        return _composed(translator, outputs)
 
     code_points = translator.source_tokenizer.max_code_points
     signature = [tf.TensorSpec([1, code_points], tf.int32, name="text")]
@@ -106,3 +108,12 @@ def _write(translator, found, source, text):
         "score": found.score[0],
         "alignment": tf.stack(alignments),
     }
+
+
+def _composed(translator, outputs):
+    """Returns the outputs of a model, their texts as they leave."""
+    if translator.composition is None:
+        return outputs
+    text, places = compose(outputs["text"], translator.composition)
+    alignment = mean_rows(outputs["alignment"], places)
+    return {**outputs, "text": text, "alignment": alignment}

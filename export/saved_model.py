@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from pocketseq.export.composition import compose
 from pocketseq.export.reading import read
 from pocketseq.export.runtime import target_of
 from pocketseq.export.writing import write
@@ -99,7 +100,10 @@ def _written(translator, code_points, found):
             write(*hypothesis, spread, text, translator.target_tokenizer)[0]
             for hypothesis in hypotheses
         ]
-        return tf.stack(written)
+        written = tf.stack(written)
+        if translator.composition is not None:
+            written, _ = compose(written, translator.composition)
+        return written
 
     attention = found.attention_weights
     most = translator.source_tokenizer.most_tokens

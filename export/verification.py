@@ -1,6 +1,7 @@
 """Verification: whether a file does what the Keras model does, and how well."""
 
 import time
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -179,16 +180,19 @@ def beam_margins(translator, source, beam_size):
 def _first_different_step(translator, wanted, found):
     """Returns the token at which two different texts part."""
     tokenizer, written = translator.target_tokenizer, ""
-    for step, token_id in enumerate(wanted.token_ids):
-        if written and not tokenizer.continues[token_id]:
+    apart = _apart if translator.composition else str
+    for step, piece in enumerate(wanted.pieces):
+        if written and not tokenizer.continues[wanted.token_ids[step]]:
             written += tokenizer.separator
-        if token_id in tokenizer.unknown_ids:  # a copied character
-            written = wanted.text[: len(written) + 1]
-        else:
-            written += tokenizer.piece_texts[token_id]
-        if not found.text.startswith(written):
+        written += piece
+        if not apart(found.text).startswith(apart(written)):
             return step
-    return len(wanted.token_ids) - 1
+    return min(len(wanted.pieces), len(wanted.token_ids) - 1)
+
+
+def _apart(text):
+    """Returns a text as tokens wrote it: several may be one composed character."""
+    return unicodedata.normalize("NFD", text)
 
 
 def step_margins(translator, sources, token_ids):

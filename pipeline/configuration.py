@@ -42,6 +42,9 @@ class SideConfig:
     tokenizer: str = "character"
     fold_case: bool = False
     decompose: bool = False
+    #: Target only: whether what was decomposed is composed again, so that outputs are
+    #: NFC.
+    compose: bool = True
     #: What is seen less often in training is unknown: words, or else characters.
     minimum_count: int = 1
     #: wordpiece only: the largest number of pieces. There are fewer if the text does

@@ -23,7 +23,9 @@ class Translation:
     (number of tokens) ** length penalty; 0 for empty text. ``alignment``: float32
     ``(len(text), len(source))``: which source code points each one came from; None
     where the model does not tell. ``token_ids``: the target tokens, with the end token
-    if there is one; None where only their text is known.
+    if there is one; ``pieces``: what each of those that the text has room for wrote, by
+    itself, before anything was composed; ``places``: the code point of ``text`` in
+    which that begins. None where only the text is known.
     """
 
     source: str
@@ -31,6 +33,8 @@ class Translation:
     score: float
     alignment: np.ndarray | None
     token_ids: tuple[int, ...] | None = None
+    pieces: tuple[str, ...] | None = None
+    places: tuple[int, ...] | None = None
 
 
 def prepare(texts, max_code_points):

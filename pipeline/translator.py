@@ -1,10 +1,12 @@
 """Translation by the Keras model: texts in, texts out, in batches."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.pipeline.composition import composition_of
 from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.special import END, PAD
 from pocketseq.pipeline.translation import Translation, prepare
@@ -72,6 +74,14 @@ class ModelTranslator:
             "length_bound": self.length_bound,
             "length_penalty": self.config.search.length_penalty,
         }
+
+    @cached_property
+    def composition(self):
+        """The :class:`Composition` of what the target tokens write; None: none."""
+        tokenizer = self.target_tokenizer
+        if not (tokenizer.normalization.decompose and self.config.target.compose):
+            return None
+        return composition_of("".join(tokenizer.piece_texts))
 
     def translate(self, texts, *, beam_size=None, n_best=1, before_batch=None):
         """Translates some texts.
@@ -141,26 +151,17 @@ class ModelTranslator:
 
         Returns:
             The texts of the source tokens, of the target tokens, and the attention
-            ``(target tokens, source tokens)``.
+            ``(target tokens, source tokens)``. Target tokens that were composed to one
+            code point share its row.
         """
         source = translation.source
         spans = [span for span in self.source_tokenizer.spans(source) if len(span)]
         columns = [translation.alignment[:, list(span)].sum(axis=1) for span in spans]
-        labels, rows, place = [], [], 0
-        for token_id in translation.token_ids:
-            if token_id == END or place >= len(translation.text):
-                break
-            unknown = token_id in self.target_tokenizer.unknown_ids
-            label = self.target_tokenizer.piece_texts[token_id]
-            if place and not self.target_tokenizer.continues[token_id]:
-                place += len(self.target_tokenizer.separator)
-            length = 1 if unknown else len(label)
-            labels.append(translation.text[place : place + length])
-            rows.append(place)
-            place += length
-        weights = np.stack(columns, axis=1) if columns else np.zeros((place, 0))
+        empty = np.zeros((len(translation.text), 0))
+        weights = np.stack(columns, axis=1) if columns else empty
         sources = ["".join(source[i] for i in span) for span in spans]
-        return sources, labels, np.clip(weights[rows], 0, 1)
+        weights = np.clip(weights[list(translation.places)], 0, 1)
+        return sources, list(translation.pieces), weights
 
     def _finish(self, source, ids, length, score, attention):
         """Makes a :class:`Translation` of one hypothesis."""
@@ -170,18 +171,44 @@ class ModelTranslator:
             attention[: len(ids)], self.source_tokenizer.spans(source), len(source)
         )
         pointed = [source[row.argmax()] if source else "" for row in rows]
-        text, alignment = "", np.zeros((0, len(source)), np.float32)
         tokenizer = self.target_tokenizer
-        for token_id, row, character in zip(ids, rows, pointed, strict=True):
+        text, pieces, starts, tokens = "", [], [], []
+        for token, (token_id, character) in enumerate(zip(ids, pointed, strict=True)):
             unknown = token_id in tokenizer.unknown_ids
             piece = character if unknown else tokenizer.piece_texts[token_id]
+            before = text
             if text and not tokenizer.continues[token_id]:
-                piece = tokenizer.separator + piece
-            if len(text) + len(piece) > tokenizer.max_code_points:
+                before += tokenizer.separator
+            if len(before) + len(piece) > tokenizer.max_code_points:
                 break
-            text += piece
-            alignment = np.concatenate([alignment, np.tile(row, (len(piece), 1))])
-        return Translation(source, text, float(score), alignment, token_ids)
+            tokens += [token] * (len(before) + len(piece) - len(text))
+            starts.append(len(before))
+            pieces.append(piece)
+            text = before + piece
+        text, places = self._compose(text)
+        return Translation(
+            source,
+            text,
+            float(score),
+            _mean_rows(rows[tokens], places, len(text)),
+            token_ids,
+            tuple(pieces),
+            tuple(places[start] for start in starts),
+        )
+
+    def _compose(self, text):
+        """Returns the text as it leaves, and where in it each code point has gone."""
+        if self.composition is None:
+            return text, range(len(text))
+        return self.composition.compose(text)
+
+
+def _mean_rows(rows, places, count):
+    """Returns the mean ``(count, ...)`` of the rows that fall on each place."""
+    places = np.array(places, np.intp)
+    sums = np.zeros((count, *rows.shape[1:]), np.float32)
+    np.add.at(sums, places, rows)
+    return sums / np.bincount(places, minlength=count).astype(np.float32)[:, None]
 
 
 def _over_code_points(attention, spans, code_points):

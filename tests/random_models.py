@@ -31,7 +31,7 @@ TEXTS = [
 
 def random_translator(
     source, target, *, lengths, normalization=None, end=0.0, seed=1, penalty=1.0,
-    length_bound=None, **options,
+    length_bound=None, targets=TARGETS, target_normalization=None, **options,
 ):  # fmt: skip
     """Returns a :class:`ModelTranslator` whose outputs differ much from text to text.
 
@@ -42,13 +42,18 @@ def random_translator(
         end: What is added to the score of the end token.
         penalty: The length penalty.
         length_bound: :class:`LengthBound`, or None.
+        targets: What the target tokenizer learns from.
+        target_normalization: Of the target.
         options: For :class:`ModelConfig`.
     """
     source_tokenizer = TOKENIZERS[source].learn(
         SOURCES, normalization or Normalization(), max_code_points=lengths[0]
     )
     target_tokenizer = TOKENIZERS[target].learn(
-        TARGETS, max_code_points=lengths[1], vocabulary_size=60
+        targets,
+        target_normalization or Normalization(),
+        max_code_points=lengths[1],
+        vocabulary_size=60,
     )
     config = Config(
         model=ModelConfig(embedding_size=8, units=12, dropout=0.0, **options),

@@ -19,6 +19,11 @@ FOLDED = Normalization(fold_case=True)
 DECOMPOSED = Normalization(decompose=True)
 BOTH = Normalization(fold_case=True, decompose=True)
 
+# Syllables, marks that change places, letters that compose with letters.
+MARKED = [
+    "각하 가나", "ệ ộ ở q̣̇ á̖", "ේ ො ෝ", "ো ৌ a", "ᾧ ΐ", "שׁ בּ",
+] * 2  # fmt: skip
+
 # Kinds of source and target, and the model. The first two read texts so long that there
 # are short buffers for most, and that long buffers are filled in blocks.
 CASES = {
@@ -29,6 +34,10 @@ CASES = {
     "word-character": dict(
         lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
         tied_output=False, encoder_layers=2, length_bound=LengthBound(1.0, 1.0),
+    ),
+    # Its output is composed: many hypotheses, texts of several short words.
+    "character-wordpiece": dict(
+        lengths=(24, 32), end=1, seed=9, targets=MARKED, target_normalization=DECOMPOSED
     ),
     # This one never ends.
     "character-character": dict(

@@ -25,6 +25,10 @@ CASES = {
         lengths=(24, 32), end=1, seed=3, attention="none", penalty=0.6,
         length_bound=LengthBound(1.5, 2.0),
     ),
+    "character-character": dict(
+        lengths=(24, 32), end=1, seed=5, targets=["각하 가나", "ệ ộ ở q̣̇ ේ ෝ á̖ e"],
+        target_normalization=Normalization(decompose=True),
+    ),
 }  # fmt: skip
 
 # What a server may get: not UTF-8, half a character, a lone surrogate, no NFC, U+0000,

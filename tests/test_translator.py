@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 from conftest import backwards
 
+from pocketseq.pipeline.configuration import Config, SideConfig
+from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
-from pocketseq.pipeline.tokenizers import WordPieceTokenizer
+from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordPieceTokenizer
 from pocketseq.pipeline.translation import prepare
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -247,3 +249,75 @@ def test_an_alignment_by_tokens_of_an_empty_text_is_empty(trained_run):
     ((translation,),) = translator.translate([""])
     sources, targets, weights = translator.token_alignment(translation)
     assert (sources, targets, weights.size) == ([], [], 0)
+
+
+def decomposing(target, *, most=8, compose=True):
+    """A translator without a model, whose target tokens are parts of letters."""
+    source = CharacterTokenizer.learn(["wxyz"], max_code_points=8)
+    tokenizer = CharacterTokenizer.learn(
+        [target], Normalization(decompose=True), max_code_points=most
+    )
+    config = Config(target=SideConfig(decompose=True, compose=compose))
+    return ModelTranslator(None, source, tokenizer, config)
+
+
+def finish(translator, text, source, *, pointed):
+    """Finishes the tokens of a text, each of which looks at one source character."""
+    (ids,) = translator.target_tokenizer.tokenize([text]).to_list()
+    ids = [*ids, END]
+    attention = np.eye(len(source), dtype=np.float32)[[*pointed, 0]]
+    return translator._finish(source, np.array(ids), len(ids), 0.0, attention)
+
+
+def test_a_decomposed_target_is_composed_and_its_rows_are_means_of_the_parts():
+    one = finish(decomposing("각ế"), "각ế", "wxyz", pointed=[0, 1, 2, 3, 3, 1])
+    assert one.text == "각ế"
+    third = 1 / 3
+    expected = [[third, third, third, 0], [0, third, 0, 2 * third]]
+    np.testing.assert_allclose(one.alignment, expected, atol=1e-6)
+
+
+def test_the_recipe_may_leave_a_decomposed_target_as_it_is():
+    translator = decomposing("é", compose=False)
+    one = finish(translator, "é", "xy", pointed=[0, 1])
+    assert one.text == "e\u0301"
+    np.testing.assert_array_equal(one.alignment, np.eye(2))
+
+
+def test_a_target_that_is_not_decomposed_is_not_composed():
+    tokenizer = CharacterTokenizer.learn(["e\u0301 \u0323"], max_code_points=8)
+    translator = ModelTranslator(None, tokenizer, tokenizer, Config())
+    text = "e\u0301\u0323"
+    assert finish(translator, text, "e", pointed=[0, 0, 0]).text == text
+
+
+def test_a_long_output_is_cut_before_it_is_composed():
+    translator = decomposing("각", most=5)
+    one = finish(translator, "각각", "x", pointed=[0] * 6)
+    # Five letters fit, of which the last ones make a syllable without its end.
+    assert one.text == "각가"
+
+
+def test_what_is_copied_is_composed_with_what_follows():
+    translator = decomposing("aé")
+    ids = [UNKNOWN, translator.target_tokenizer.pieces.index("\u0301"), END]
+    attention = np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    found = {
+        source: translator._finish(source, np.array(ids), 3, 0.0, attention)
+        for source in ("ax", "é!", "zx")
+    }
+    # Only the alphabet is composed.
+    assert [one.text for one in found.values()] == ["á", "é\u0301", "z\u0301"]
+
+
+def test_an_alignment_by_tokens_names_the_parts_of_composed_letters():
+    translator = decomposing("a각")
+    one = finish(translator, "a각a", "wxyz", pointed=[3, 0, 1, 1, 2])
+    assert one.text == "a각a"
+    sources, targets, weights = translator.token_alignment(one)
+    assert sources == ["w", "x", "y", "z"]
+    assert targets == ["a", "\u1100", "\u1161", "\u11a8", "a"]
+    third = 1 / 3
+    row = [third, 2 * third, 0, 0]
+    expected = [[0, 0, 0, 1], row, row, row, [0, 0, 1, 0]]
+    np.testing.assert_allclose(weights, expected, atol=1e-6)

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from random_models import TEXTS as ODD_TEXTS
+from random_models import random_translator
 
 from pocketseq.export.verification import (
     NEAR_TIE,
@@ -27,13 +29,18 @@ def translator(trained_run):
 def level(trained_run):
     """A model to which A0 and F5 are the same: it cannot choose between them."""
     translator = trained_run.load()
+    level_out(translator, "A0", "F5")
+    return translator
+
+
+def level_out(translator, *pieces):
+    """Makes a piece the same as another one to a model."""
     decoder = translator.model.decoder
-    one, other = map(translator.target_tokenizer.pieces.index, ("A0", "F5"))
+    one, other = map(translator.target_tokenizer.pieces.index, pieces)
     for variable in (decoder.embedding.embeddings, decoder.output_bias):
         values = variable.numpy()
         values[other] = values[one]
         variable.assign(values)
-    return translator
 
 
 TEXTS = ["abc", "fed", "be"]
@@ -151,6 +158,21 @@ def test_a_first_difference_at_a_tie_is_counted_and_let_through(level):
     assert expected[0][0].text == "C2 B1 A0"
     result = compare(level, expected, changed(expected, text="C2 B1 F5"))
     assert (result.near_ties, result.differences) == (1, [])
+
+
+def test_a_tie_between_parts_of_a_composed_letter_is_found():
+    translator = random_translator(
+        "character", "character", lengths=(24, 32), end=1, seed=9,
+        targets=["é ê á â"], target_normalization=Normalization(decompose=True),
+    )  # fmt: skip
+    level_out(translator, "\u0301", "\u0302")
+    translations = translator.translate(ODD_TEXTS)
+    expected = [[best] for (best,) in translations if best.text == "aá"]
+    assert len(expected) >= 2
+    result = compare(translator, expected, changed(expected, text="aâ"))
+    assert (result.near_ties, result.differences) == (1, [])
+    result = compare(translator, expected, changed(expected, text="eâ"))
+    assert (result.near_ties, len(result.differences)) == (0, 1)
 
 
 @pytest.mark.parametrize("text", ["D3 B1 A0", "C2 F5", "C2", ""])
