@@ -2,6 +2,8 @@
 
 from rapidfuzz.distance import Levenshtein
 
+from pocketseq.pipeline.errors import writing
+
 
 def evaluate(references, hypotheses, *, kind):
     """Measures hypotheses against references.
@@ -28,9 +30,13 @@ def errors(references, hypotheses):
 
 
 def write_errors(path, sources, references, hypotheses):
-    """Writes a line for each wrong output: source, output, references, by tabs."""
+    """Writes a line for each wrong output: source, output, references, by tabs.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     wrong = errors(references, hypotheses)
-    with open(path, "w", encoding="utf-8") as file:
+    with writing(path), open(path, "w", encoding="utf-8") as file:
         for source, accepted, hypothesis, is_wrong in zip(
             sources, references, hypotheses, wrong, strict=True
         ):

@@ -19,8 +19,13 @@ from pocketseq.pipeline.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import fastest_precision
 from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.runs import write_arrays, write_atomically
-from pocketseq.pipeline.tokenizers import TOKENIZERS, Tokenizer
+from pocketseq.pipeline.runs import (
+    parse_tokenizer,
+    read_text,
+    write_arrays,
+    write_atomically,
+)
+from pocketseq.pipeline.tokenizers import TOKENIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -152,16 +157,35 @@ def load_setup(run, cluster):
     }
 
     def read():
-        return {
-            name: np.array(path.read_text(encoding="utf-8"))
-            for name, path in paths.items()
-        }
+        return {name: np.array(read_text(path)) for name, path in paths.items()}
 
     texts = {name: str(text) for name, text in share(cluster, read).items()}
-    shapes = json.loads(texts["shapes"])
+    buckets, pairs = _parse_shapes(texts["shapes"], run.shapes_path)
     return Setup(
-        parse_config(texts["config"], run.config_path),
-        tuple(Tokenizer.from_json(texts[side]) for side in _SIDES),
-        [Bucket(*bucket) for bucket in shapes["buckets"]],
-        shapes["pairs"],
+        parse_config(texts["config"], run.config_path, whole=True),
+        tuple(parse_tokenizer(texts[side], paths[side]) for side in _SIDES),
+        buckets,
+        pairs,
+    )
+
+
+def _parse_shapes(text, path):
+    """Returns the buckets and the number of pairs that a run has saved."""
+    try:
+        saved = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {error}") from error
+    match saved:
+        case {"pairs": int(pairs), "buckets": [_, *_] as buckets} if all(
+            map(_is_bucket, buckets)
+        ):
+            return [Bucket(*bucket) for bucket in buckets], pairs
+    raise UserError(f"{path}: damaged, expected the shapes of batches")
+
+
+def _is_bucket(value):
+    return (
+        isinstance(value, list)
+        and len(value) == len(Bucket._fields)
+        and all(type(number) is int and number > 0 for number in value)
     )
