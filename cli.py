@@ -4,37 +4,178 @@ TensorFlow and everything above it is imported inside the commands, so that ``--
 answers at once.
 """
 
+import codecs
 import contextlib
+import io
 import json
 import logging
+import math
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import click
 
-from pocketseq.pipeline.errors import TrainingStopped, UserError
+from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
+from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
+
+# Exit statuses as shells give them: 128 and the number of the signal.
+_INTERRUPTED = 128 + signal.SIGINT
+_PIPE_CLOSED = 128 + signal.SIGPIPE
+
+
+class _Command(click.Command):
+    """A command whose values are text that can be printed and saved, and not empty.
+
+    An empty value comes of a variable that is not set, and would mean the default. Only
+    of many arguments, the texts to translate, any may be empty.
+    """
+
+    def invoke(self, context):
+        for parameter in self.params:
+            option = isinstance(parameter, click.Option)
+            name = (
+                parameter.opts[0]
+                if option
+                else parameter.human_readable_name.strip("[].")
+            )
+            value = context.params.get(parameter.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if one == "" and parameter.nargs == 1:
+                    expected = parameter.metavar or name
+                    raise UserError(f"{name}: the value is empty, expected {expected}")
+                if isinstance(one, str) and not _is_unicode(one):
+                    raise UserError(f"{name} {one!a}: expected UTF-8")
+        return super().invoke(context)
+
+
+def _is_unicode(text):
+    """Whether a text has no surrogates, which stand for bytes that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Group(click.Group):
-    """Turns a user's mistake into one clear line and exit status 2, in one place."""
+    """Ends every command in one of a few ways, with a line that says why.
+
+    A user's mistake, and what the system refuses: exit status 2. A failed check, and a
+    training that cannot go on: 1. Ctrl-C, and the polite request to end: 130. A closed
+    pipe, quietly: 141. Any other exception is a fault of ours, and keeps its traceback.
+    """
+
+    command_class = _Command
+
+    def main(self, *arguments, **options):
+        _speak_utf_8()
+        with _exit_statuses():  # of what is printed before there is a command, too
+            return super().main(*arguments, **options)
 
     def invoke(self, context):
-        try:
+        with _exit_statuses(), _interruptible():
             return super().invoke(context)
-        except UserError as error:
-            message = str(error)
-        except TrainingStopped as error:
-            click.echo(f"error: {error}", err=True)
-            raise SystemExit(1) from error
-        except (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
-                NotADirectoryError) as error:  # fmt: skip
-            if error.filename is None:
-                raise
-            message = f"{error.filename}: {error.strerror}"
-        click.echo(f"error: {message}", err=True)
-        raise SystemExit(2)
 
+
+@contextlib.contextmanager
+def _exit_statuses():
+    """Turns what ends a command into its last line and exit status."""
+    try:
+        yield
+    except UserError as error:
+        _end(2, f"error: {error}")
+    except TrainingStopped as error:
+        _end(1, f"error: {error}")
+    except KeyboardInterrupt:
+        _end(_INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        _give_up_output()
+        _end(_PIPE_CLOSED)
+    except OSError as error:
+        if error.errno is None:  # not the system's
+            raise
+        _give_up_output()
+        _end(2, f"error: {system_problem(error)}")
+
+
+def _end(status, line=None):
+    if line:
+        with contextlib.suppress(OSError):  # nobody listens; the status still counts
+            click.echo(line, err=True)
+    raise SystemExit(status) from None
+
+
+def _print(line):
+    """Prints a line of results."""
+    try:
+        click.echo(line)
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def _give_up_output():
+    """Lets what cannot be written go nowhere, or Python would try again at its end.
+
+    See the note on SIGPIPE in the documentation of Python's ``signal``.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Lets SIGTERM end a command as Ctrl-C does: what it has begun is tidied up.
+
+    Training has handlers of its own, between these and its last update.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here
+        return
+
+    def interrupt(number, frame):
+        # Whoever asks may ask twice, and must not break off the tidying up.
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as of a job in a script
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _speak_utf_8():
+    """Sets the standard streams to UTF-8, whatever the locale says.
+
+    File names that are not UTF-8 come out as they are.
+    """
+    for stream, errors in (
+        (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace"),
+    ):  # fmt: skip
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; no "nan", which is in every range, and no "inf"."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_BEAM = click.IntRange(1, WIDEST_BEAM)
 
 _model_option = click.option(
     "--model",
@@ -94,7 +235,7 @@ def main():
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     help="Stop after this long.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --run.")
@@ -102,7 +243,8 @@ def main():
     "--from",
     "base_folder",
     metavar="RUN",
-    help="Start from the weights and tokenizers of a trained run (fine-tuning).",
+    help="Start from the weights and tokenizers of a trained run (fine-tuning); its "
+    "model stays, whatever RECIPE says.",
 )
 @click.option(
     "--skip-bad-lines",
@@ -128,10 +270,7 @@ def train_command(
     if resume:
         if not run_folder:
             raise UserError("--resume: expected --run DIR, the run to go on with")
-        _refuse_changes(
-            recipe, train_file, train_target, dev_file, dev_target, settings,
-            base_folder, skip_bad_lines,
-        )  # fmt: skip
+        _refuse_changes()
         run = Run(Path(run_folder))
     else:
         base = open_run(base_folder) if base_folder else None
@@ -165,7 +304,7 @@ def train_command(
     with training_progress(show=not quiet and cluster.is_chief) as on_progress:
         summary = train(run, minutes=minutes, cluster=cluster, on_progress=on_progress)
     if cluster.is_chief and (not quiet or summary.reason == "interrupted"):
-        click.echo(summary.line(run))
+        _print(summary.line(run))
     if summary.reason == "interrupted":
         raise SystemExit(130)
 
@@ -173,9 +312,10 @@ def train_command(
 def _base_config(recipe, base):
     """Returns the configuration to start from: the recipe's, or that of a run.
 
-    A run to fine-tune brings its own recipe, unless another one is named.
+    A run to fine-tune brings its own recipe, unless another one is named; of that one,
+    what it says of the model does not count.
     """
-    from pocketseq.pipeline.configuration import load_recipe
+    from pocketseq.pipeline.configuration import load_recipe, model_of
 
     if (
         base
@@ -183,7 +323,8 @@ def _base_config(recipe, base):
         is click.core.ParameterSource.DEFAULT
     ):
         return base.config()
-    return load_recipe(recipe)
+    config = load_recipe(recipe)
+    return model_of(base.config(), config) if base else config
 
 
 def _refuse_overwriting(run):
@@ -200,9 +341,7 @@ def _refuse_overwriting(run):
 @click.option(
     "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
 )
-@click.option(
-    "--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K."
-)
+@click.option("--beam", type=_BEAM, metavar="K", help="Search with a beam of K.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--errors",
@@ -226,6 +365,8 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
 
     corpus = Corpus(file, target, skip_bad_lines=skip_bad_lines)
     translator = _open_model(model)
+    if errors_file:
+        _refuse_to_overwrite(errors_file, [*corpus.files(), *_model_files(model)])
     corpus.check()
     references = corpus.references()
     found = translate_all(translator, list(references), beam_size=beam)
@@ -239,24 +380,43 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
     if errors_file:
         write_errors(errors_file, list(references), accepted, texts, **target)
     if as_json:
-        click.echo(json.dumps(result))
+        _print(json.dumps(result))
     else:
         for name, value in result.items():
-            click.echo(
+            _print(
                 f"{name:9} {value:.2f}"
                 if isinstance(value, float)
                 else f"{name:9} {value}"
             )
 
 
+def _model_files(path):
+    """Returns the files of the model that a path names, as far as it names one."""
+    from pocketseq.pipeline.runs import Run, newest_run
+
+    if path is None:
+        return newest_run().files()
+    path = Path(path)
+    if (path / "saved_model.pb").is_file():
+        return [file for file in path.rglob("*") if file.is_file()]
+    return Run(path).files() if path.is_dir() else [path]
+
+
+def _refuse_to_overwrite(output, inputs):
+    """Finds an input under whatever name it is to be written to."""
+    for path in inputs:
+        if Path(output).exists() and Path(path).samefile(output):
+            raise UserError(
+                f"--errors {output}: would overwrite {path}, expected another file"
+            )
+
+
 @main.command("translate")
 @_model_option
-@click.option(
-    "--beam", type=click.IntRange(min=1), metavar="K", help="Search with a beam of K."
-)
+@click.option("--beam", type=_BEAM, metavar="K", help="Search with a beam of K.")
 @click.option(
     "--n-best",
-    type=click.IntRange(min=1),
+    type=_BEAM,
     default=1,
     metavar="N",
     show_default=True,
@@ -280,7 +440,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
     for block in [texts] if texts else _input_blocks():
         found = translator.translate(block, beam_size=beam, n_best=n_best)
         for translation in (one for best in found for one in best):
-            click.echo(_shown(translation, scores, alignment))
+            _print(_shown(translation, scores, alignment))
 
 
 @main.command("export")
@@ -301,7 +461,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 )
 @click.option(
     "--beam",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, WIDEST_BEAM),
     metavar="K",
     help="Add signatures that search with a beam of K.",
 )
@@ -316,7 +476,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 )
 @click.option(
     "--max-loss",
-    type=click.FloatRange(min=0),
+    type=_Finite(min=0),
     default=0.5,
     metavar="X",
     show_default=True,
@@ -353,7 +513,7 @@ def export_command(
         max_loss=max_loss,
     )
     report = export_bundle(run, options, output=output, force=force)
-    click.echo(report_table(report))
+    _print(report_table(report))
     if not report.passed:
         raise SystemExit(1)
 
@@ -375,12 +535,10 @@ def benchmark_command(model, as_json):
         with _native_messages_hidden():
             result = measure(path, texts)
         if as_json:
-            click.echo(json.dumps(result))
+            _print(json.dumps(result))
             continue
         for name, value in result.items():
-            click.echo(
-                f"{name:23} {value:,}" if name == "bytes" else f"{name:23} {value}"
-            )
+            _print(f"{name:23} {value:,}" if name == "bytes" else f"{name:23} {value}")
 
 
 def _exported_files(path):
@@ -403,10 +561,6 @@ def _exported_files(path):
     return files
 
 
-# Longer texts are no short text; their alignment alone would be gigabytes.
-_LONGEST = 4096
-
-
 def _lengths(text):
     """Reads ``64,256``: different numbers, at least 1."""
     if text is None:
@@ -414,10 +568,10 @@ def _lengths(text):
     numbers = [part.strip() for part in text.split(",")]
     lengths = tuple(int(number) for number in numbers if number.isdecimal())
     right = len(set(lengths)) == len(numbers)
-    if not right or min(lengths) < 1 or max(lengths) > _LONGEST:
+    if not right or min(lengths) < 1 or max(lengths) > LONGEST_TEXT:
         raise UserError(
             f"--length {text}: expected different whole numbers above 0, such as "
-            f"64,256, and at most {_LONGEST}"
+            f"64,256, and at most {LONGEST_TEXT}"
         )
     return lengths
 
@@ -446,9 +600,19 @@ def _open_model(path):
     return run.load()
 
 
-def _refuse_changes(recipe, *options):
+# What may be said of a run that goes on.
+_OF_RESUMING = ("run_folder", "minutes", "resume", "quiet")
+
+
+def _refuse_changes():
     """A resumed run keeps its configuration; silence would suggest otherwise."""
-    if recipe != "pronunciation" or any(options):
+    context = click.get_current_context()
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    if given - set(_OF_RESUMING):
         raise UserError(
             "--resume: the run keeps its own recipe and data, expected no RECIPE, "
             "--train, --dev, --set, --from or --skip-bad-lines"
@@ -459,13 +623,25 @@ def _input_blocks():
     """Yields lists of lines of standard input; one line at a time for a person."""
     from itertools import islice
 
+    if sys.stdin is None:
+        raise UserError("standard input: closed, expected TEXT or lines of text")
     size = 1 if sys.stdin.isatty() else 1024
-    try:
-        lines = (line.removesuffix("\n").removesuffix("\r") for line in sys.stdin)
-        while block := list(islice(lines, size)):
-            yield block
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: expected UTF-8: {error}") from error
+    lines = _utf_8_lines(sys.stdin.buffer)
+    while block := list(islice(lines, size)):
+        yield block
+
+
+def _utf_8_lines(stream):
+    """Yields the lines of a binary stream, without a byte order mark at its start."""
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"standard input, line {number}: expected UTF-8: {error}"
+            ) from error
 
 
 def _shown(translation, scores, alignment):
@@ -501,6 +677,7 @@ def _start_logging():
 def _import_tensorflow(*, for_training=False):
     """Imports TensorFlow with its own messages turned down."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_HOME"] = os.devnull  # so that no keras.json has a say
     from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
 
     keep_freed_memory()

@@ -1,13 +1,19 @@
 """The bundle: the files an app ships, and the checks that they must pass first."""
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
-import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+import tensorflow as tf
 
 from pocketseq.export.flatbuffer import (
     finished,
@@ -26,7 +32,7 @@ from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
 from pocketseq.export.tflite import convert
 from pocketseq.export.verification import compare, quality_loss, translate_timed
 from pocketseq.pipeline.corpora import Corpus
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.preparation import training_corpora
 
@@ -101,15 +107,14 @@ def export_bundle(run, options, *, output=None, force=False):
         :class:`Report`. If a check has failed, nothing was written.
 
     Raises:
-        UserError: The folder exists and ``force`` was not given.
+        UserError: The folder exists and ``force`` was not given, holds something else
+            than an export, or cannot be written.
     """
-    folder = Path(output) if output else run.folder / "export"
+    shown = Path(output) if output else run.folder / "export"
+    folder = Path(os.path.realpath(shown))  # a link stays, what it leads to is written
     _refuse_to_destroy(folder, force)
-    export = _Export(run, options)
-    # Beside the folder, or as near as there is one: a failure makes no folders.
-    near = next(parent for parent in folder.absolute().parents if parent.is_dir())
-    with tempfile.TemporaryDirectory(dir=near, prefix=".export-") as name:
-        temporary = Path(name)
+    with _workplace(folder) as temporary:
+        export = _Export(run, options)
         if options.recipes:
             # float32 is made in any case: the gate compares it with Keras.
             for name in dict.fromkeys(["float32", *options.recipes]):
@@ -121,13 +126,23 @@ def export_bundle(run, options, *, output=None, force=False):
         if not export.failures:
             export.write_bundle(bundle)
         if not export.failures:
-            if folder.exists():
-                folder.rename(temporary / "replaced")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            bundle.rename(folder)
+            _put(bundle, folder, temporary)
     return Report(
-        folder, export.config.metric, export.reports, export.failures, export.notes
+        shown, export.config.metric, export.reports, export.failures, export.notes
     )
+
+
+# What an export writes into its folder.
+_WRITTEN = (
+    "manifest.json", "golden*.jsonl", "README.md", "LICENSES.md", "model-*.tflite",
+    "saved_model",
+)  # fmt: skip
+
+# Where it works; one that was killed may have left such a folder.
+_PREFIX = ".export-"
+
+# A file system keeps this at its root.
+_NOT_OURS = "lost+found"
 
 
 def _refuse_to_destroy(folder, force):
@@ -136,10 +151,95 @@ def _refuse_to_destroy(folder, force):
         return
     if not force:
         raise UserError(f"{folder}: exists already, expected --force to replace it")
-    if not folder.is_dir() or (
-        any(folder.iterdir()) and not (folder / "manifest.json").is_file()
-    ):
+    if not folder.is_dir():
         raise UserError(f"{folder}: no export is in it, expected another --output")
+    names = sorted(path.name for path in _contents(folder))
+    if names and not _is_manifest(folder / "manifest.json"):
+        raise UserError(f"{folder}: no export is in it, expected another --output")
+    for name in names:
+        if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN):
+            raise UserError(
+                f"{folder / name}: no export has written it, expected it to be "
+                f"elsewhere, or another --output"
+            )
+
+
+def _contents(folder):
+    """Yields what is in a folder that an export may replace, but not where it works."""
+    for path in folder.iterdir():
+        if not path.name.startswith(_PREFIX) and path.name != _NOT_OURS:
+            yield path
+
+
+def _is_manifest(path):
+    """Whether a file is the manifest of an export, and not of something else."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    match manifest:
+        case {"format": 1, "signatures": {}, "models": {}, "recipe": {}}:
+            return True
+    return False
+
+
+@contextmanager
+def _workplace(folder):
+    """Makes a folder to work in that is gone afterwards, and tries to write in it.
+
+    Beside the folder to write, or as near as there is one, so that a failure makes no
+    folders; in it, where it is a mount point or nothing may be made beside it.
+
+    Raises:
+        UserError: Nothing can be written there.
+    """
+    near = next(parent for parent in folder.parents if parent.exists())
+    if folder.exists() and (os.path.ismount(folder) or not os.access(near, os.W_OK)):
+        near = folder
+    with ExitStack() as stack:
+        with writing(folder):
+            name = stack.enter_context(TemporaryDirectory(dir=near, prefix=_PREFIX))
+        yield Path(name)
+
+
+def _put(bundle, folder, temporary):
+    """Makes a folder hold a bundle; where that fails, all is as it was before.
+
+    The folder is replaced, or its contents where it cannot be, being a mount point.
+    """
+    if not folder.exists():
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            bundle.rename(folder)
+    elif temporary.parent == folder:
+        _replace_contents(bundle, folder, temporary)
+    else:
+        try:
+            _move([(folder, temporary / "replaced"), (bundle, folder)])
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EXDEV):
+                raise
+            with TemporaryDirectory(dir=folder, prefix=_PREFIX) as inside:
+                copy = shutil.copytree(bundle, Path(inside, "bundle"))
+                _replace_contents(copy, folder, Path(inside))
+
+
+def _replace_contents(bundle, folder, temporary):
+    replaced = temporary / "replaced"
+    replaced.mkdir()
+    _move(
+        [(path, replaced / path.name) for path in _contents(folder)]
+        + [(path, folder / path.name) for path in bundle.iterdir()]
+    )
+
+
+def _move(moves):
+    """Renames (from, to) one after the other: all of them, or none."""
+    with ExitStack() as undo:
+        for path, to in moves:
+            path.rename(to)
+            undo.callback(to.rename, path)
+        undo.pop_all()
 
 
 class _Export:
@@ -192,7 +292,9 @@ class _Export:
             )
             return
         path = folder / f"model-{name}.tflite"
-        path.write_bytes(attach_metadata(model, self._manifest({}), self._attached()))
+        attached = attach_metadata(model, self._manifest({}), self._attached())
+        with writing(path):
+            path.write_bytes(attached)
         self.files[name] = path
         logger.info("checking %s", name)
         self._check(name, model, Translator(path, length=self.lengths[0]))
@@ -209,18 +311,20 @@ class _Export:
                 for n in self.lengths
                 for beam in self._beams()
             }
-            self._models_by_rows[int8_rows] = convert(functions)
+            with _writing(Path(gettempdir())):  # where the converter works
+                self._models_by_rows[int8_rows] = convert(functions)
         return self._models_by_rows[int8_rows]
 
     def make_saved_model(self, folder):
         """Writes the SavedModel and compares it with Keras."""
         logger.info("writing and checking the SavedModel")
-        save_saved_model(
-            self.keras,
-            folder,
-            beam_size=self.options.beam_size,
-            manifest=self._manifest({}),
-        )
+        with _writing(folder):
+            save_saved_model(
+                self.keras,
+                folder,
+                beam_size=self.options.beam_size,
+                manifest=self._manifest({}),
+            )
         loaded = SavedModelTranslator(folder)
         for beam in self._beams():
             self._check_equality("SavedModel", self.keras, loaded, beam)
@@ -345,7 +449,8 @@ class _Export:
         """Writes the files that were asked for, and what goes with them."""
         models = {}
         for name in dict.fromkeys(self.options.recipes):
-            path = Path(shutil.copy(self.files[name], folder))
+            with writing(folder):
+                path = Path(shutil.copy(self.files[name], folder))
             models[name] = {
                 "file": path.name,
                 "bytes": path.stat().st_size,
@@ -436,7 +541,18 @@ def _json(value):
 
 
 def _write(path, text):
-    path.write_text(text, encoding="utf-8")
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _writing(path):
+    """Does as :func:`writing`, for what TensorFlow writes."""
+    try:
+        with writing(path):
+            yield
+    except tf.errors.OpError as error:
+        raise UserError(f"{path}: cannot be written: {error.message}") from error
 
 
 def _licenses(config):

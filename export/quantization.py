@@ -104,8 +104,8 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
 @contextlib.contextmanager
 def _silence():
     """Keeps the library's reports off the output, which belongs to the command."""
-    level = logging.root.level
-    logging.disable(logging.WARNING)
+    level, disabled = logging.root.level, logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
@@ -113,5 +113,5 @@ def _silence():
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(disabled)
             logging.root.setLevel(level)

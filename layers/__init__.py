@@ -1,5 +1,18 @@
 """The Keras layers: attention, the LSTM, the encoder and the attentive decoder."""
 
+import os
+
+# Keras reads it when it is imported, which is after this, or too early to be helped.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"Keras was imported with the backend {keras.backend.backend()} before, "
+        f"expected tensorflow: import pocketseq first, or set KERAS_BACKEND=tensorflow"
+    )
+
 from pocketseq.layers.attention import (
     ATTENTIONS,
     Attention,

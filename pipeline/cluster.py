@@ -6,15 +6,25 @@ gradients of all, so all come to the same weights. Only the chief, the first of 
 reads and writes the run folder; what the others need of it, it sends.
 """
 
+import contextlib
 import io
 import json
+import logging
 import os
+import re
+import signal
+import threading
 
 import numpy as np
 
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import UserError, system_problem
+
+logger = logging.getLogger(__name__)
 
 _ROLES = ("chief", "worker")
+
+_ADDRESS = re.compile(r"[^\s/]+:(?P<port>[0-9]{1,5})")
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 class WorkerLost(Exception):
@@ -126,22 +136,40 @@ def join_cluster():
         return Alone()
     import tensorflow as tf
 
-    return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+    logger.info("waiting for the other workers that TF_CONFIG names")
+    try:
+        with _ended_by_signals():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise UserError(f"TF_CONFIG: {error.message}, expected a free port") from error
+    return Cluster(strategy)
+
+
+@contextlib.contextmanager
+def _ended_by_signals():
+    """Lets Ctrl-C end the process at once, while it waits where Python sees no signal.
+
+    There is nothing to tidy up yet. SIGTERM is TensorFlow's meanwhile; afterwards it is
+    given back to whom it belonged.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _names_others(text):
     """Whether ``TF_CONFIG`` names more than one worker, after a look at its form."""
-    expected = (
-        'expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-        '"worker", "index": 0}}'
-    )
-    try:
-        described = json.loads(text)
-        cluster, task = described["cluster"], described["task"]
-        members = {role: list(cluster[role]) for role in cluster}
-        role, index = task["type"], int(task["index"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"TF_CONFIG={text}: {expected}") from error
+    members, role, index = _described(text)
     others = set(members) - set(_ROLES)
     if others or role not in _ROLES:
         named = ", ".join(sorted({*others, role} - set(_ROLES)))
@@ -153,7 +181,46 @@ def _names_others(text):
             f"TF_CONFIG: there is no {role} {index}, expected an index below "
             f"{len(members.get(role, ()))}"
         )
-    return sum(map(len, members.values())) > 1
+    addresses = [address for role in _ROLES for address in members.get(role, ())]
+    for address in addresses:
+        if addresses.count(address) > 1:
+            raise UserError(
+                f"TF_CONFIG: {address} is there twice, expected one address per worker"
+            )
+    return len(addresses) > 1
+
+
+def _described(text):
+    """Returns ``{role: addresses}`` of ``TF_CONFIG``, and this process' role and index.
+
+    Raises:
+        UserError: It does not have the form that Kubeflow and others write.
+    """
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError):
+        described = None
+    match described:
+        case {"cluster": {**members}, "task": {"type": str(role), "index": index}} if (
+            all(map(_are_addresses, members.values()))
+            and _INDEX.fullmatch(str(index))  # a text in some systems
+        ):
+            return members, role, int(index)
+    shown = " ".join(text.split())
+    raise UserError(
+        f"TF_CONFIG={shown[:200]}: expected "
+        '{"cluster": {"worker": ["host:port", ...]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+
+
+def _are_addresses(value):
+    return isinstance(value, list) and all(
+        isinstance(address, str)
+        and (found := _ADDRESS.fullmatch(address))
+        and 0 < int(found["port"]) < 2**16
+        for address in value
+    )
 
 
 def share(cluster, make):
@@ -164,7 +231,8 @@ def share(cluster, make):
         make: Called on the chief only; returns ``{name: array}``.
 
     Raises:
-        UserError: ``make`` raised one; on every worker, so that none waits for ever.
+        UserError: ``make`` raised one, or the system refused it a file; on every
+            worker, so that none waits for ever.
     """
     if cluster.size == 1:
         return make()
@@ -174,6 +242,8 @@ def share(cluster, make):
             np.savez(packed, allow_pickle=False, **make())
         except UserError as error:
             problem = str(error)
+        except OSError as error:
+            problem = system_problem(error)
     problem = cluster.broadcast(problem.encode()).decode()
     if problem:
         raise UserError(problem)

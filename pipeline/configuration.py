@@ -1,11 +1,12 @@
 """Configuration: dataclasses, read from TOML recipes, saved with each run."""
 
 import dataclasses
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -13,6 +14,12 @@ from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import METRICS_OF_KIND
 
 RECIPES = Path(__file__).with_name("recipes")
+
+#: The longest text, in code points. The alignment of longer ones would be gigabytes.
+LONGEST_TEXT = 4096
+
+#: The widest beam. Time and memory grow with it, and quality has long stopped to.
+WIDEST_BEAM = 256
 
 
 @dataclass(frozen=True)
@@ -142,23 +149,38 @@ class Config:
         return tomli_w.dumps(dataclasses.asdict(self))
 
 
+# The sections of a configuration, by name.
+_SECTIONS = [
+    name
+    for name, kind in typing.get_type_hints(Config).items()
+    if dataclasses.is_dataclass(kind)
+]
+
+
 def load_recipe(name):
     """Loads a recipe by its name, or from a path ending in ``.toml``.
 
     Raises:
         UserError: There is no such recipe, or it is not valid.
     """
-    path = Path(name) if str(name).endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+    known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    path = Path(name) if str(name).endswith(".toml") else known.get(name)
+    if path is None or not path.is_file():
         raise UserError(
-            f"{name}: no such recipe, expected a .toml file or one of: {known}"
+            f"{name}: no such recipe, expected a .toml file or one of: "
+            f"{', '.join(known)}"
         )
-    return read_config(path)
+    # The configuration of a fine-tuned run is a recipe without what it started from.
+    return dataclasses.replace(read_config(path), base="")
 
 
-def read_config(path):
+def read_config(path, *, whole=False):
     """Reads a configuration; keys that the file lacks have their default.
+
+    Args:
+        path: A TOML file.
+        whole: Whether all sections must be there, as in what :meth:`Config.to_toml`
+            has written.
 
     Raises:
         UserError: Not TOML, an unknown key, or a value of the wrong type.
@@ -167,20 +189,26 @@ def read_config(path):
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
-    return parse_config(text, path)
+    return parse_config(text, path, whole=whole)
 
 
-def parse_config(text, path):
+def parse_config(text, path, *, whole=False):
     """Makes a configuration of TOML text; see :func:`read_config`.
 
     Args:
         text: The TOML text.
         path: Where it comes from, for error messages.
+        whole: Whether all sections must be there.
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of numbers that are too long, too
         raise UserError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not valid TOML: nested too deeply") from error
+    missing = [name for name in _SECTIONS if name not in values]
+    if whole and missing:
+        raise UserError(f"{path}: damaged, the section {missing[0]} is missing")
     return validate(_build(Config, values, str(path)))
 
 
@@ -195,6 +223,8 @@ def override(config, settings):
         name, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: expected section.key=value")
+        if name.strip() == "base":
+            raise UserError(f"--set {setting}: expected --from RUN instead")
         *sections, key = name.strip().split(".")
         inner: Any = values
         for section in sections:
@@ -203,7 +233,7 @@ def override(config, settings):
                 raise UserError(f"--set {setting}: {_expected(values, name)}")
         if key not in inner or isinstance(inner[key], dict):
             raise UserError(f"--set {setting}: {_expected(values, name)}")
-        inner[key] = _parse(text.strip())
+        inner[key] = _parse(setting, text.strip())
     return validate(_build(Config, values, "--set"))
 
 
@@ -238,25 +268,110 @@ def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
     )
 
 
+def model_of(base, recipe):
+    """Returns a recipe with the text sides and the layers of a trained run.
+
+    Its dropout stays: it decides how a model is trained, not what it is.
+
+    Args:
+        base: :class:`Config` of the trained run.
+        recipe: :class:`Config`.
+    """
+    model = dataclasses.replace(base.model, dropout=recipe.model.dropout)
+    return dataclasses.replace(
+        recipe, source=base.source, target=base.target, model=model
+    )
+
+
 def fine_tuned(config, base, folder):
     """Returns the configuration of a run that starts from a trained one.
 
-    What made the trained model what it is stays: its text sides and its layers. The
-    licence of its data holds for what is made from it, too.
+    What made the trained model what it is stays: its text sides and its layers, except
+    for ``model.dropout``. The licence of its data holds for what is made from it, too.
 
     Args:
-        config: What the new run is asked to be.
+        config: What the new run is asked to be; see :func:`model_of`.
         base: :class:`Config` of the trained run.
         folder: Its folder.
 
     Raises:
-        UserError: The new run asks for another model.
+        UserError: The new run asks for another model; names the first key.
     """
-    kept = {"source": base.source, "target": base.target}
-    kept["model"] = dataclasses.replace(base.model, dropout=config.model.dropout)
+    for section in ("source", "target", "model"):
+        kept = dataclasses.asdict(getattr(base, section))
+        for key, value in dataclasses.asdict(getattr(config, section)).items():
+            if value != kept[key] and (section, key) != ("model", "dropout"):
+                raise UserError(
+                    f"{section}.{key} = {_shown(value)}: {folder} was trained with "
+                    f"{_shown(kept[key])}, expected the same to start from it"
+                )
     licenses = list(dict.fromkeys([base.data.license, config.data.license]))
     data = dataclasses.replace(config.data, license="; ".join(licenses))
-    return dataclasses.replace(config, base=str(folder), data=data, **kept)
+    return dataclasses.replace(config, base=str(folder), data=data)
+
+
+class _Range(NamedTuple):
+    """From ``low`` to ``high``; ``open_low`` and ``open_high`` leave the end out."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value):
+        """Whether a number is inside; what is not finite never is."""
+        return (
+            self.low <= value <= self.high
+            and math.isfinite(value)
+            and not (self.open_low and value == self.low)
+            and not (self.open_high and value == self.high)
+        )
+
+    def __str__(self):
+        low = f"above {self.low}" if self.open_low else f"from {self.low}"
+        high = f"below {self.high}" if self.open_high else f"up to {self.high}"
+        return f"a number {low} {high}"
+
+
+_SHARE = _Range(0, 1, open_high=True)
+_COUNT = _Range(1, 2**31 - 1)
+_POSITIVE = _Range(0, 1e9, open_low=True)
+
+# Of all numbers. One that is not here is a count, or else above 0.
+_RANGES = {
+    "data.dev_share": _Range(0, 1, open_low=True, open_high=True),
+    **{
+        f"{side}.{key}": numbers
+        for side in ("source", "target")
+        for key, numbers in (
+            ("minimum_count", _COUNT),
+            ("vocabulary_size", _Range(1, 10**6)),
+            ("max_code_points", _Range(1, LONGEST_TEXT)),
+        )
+    },
+    "model.embedding_size": _Range(1, 2**14),
+    "model.units": _Range(1, 2**14),
+    "model.encoder_layers": _Range(1, 64),
+    "model.decoder_layers": _Range(1, 64),
+    "model.initial_scale": _Range(0, 100, open_low=True),
+    "model.dropout": _SHARE,
+    "training.parts": _Range(0, 1024),
+    "training.seed": _Range(0, 2**31 - 1),
+    "training.learning_rate": _Range(0, 1000, open_low=True),
+    "training.warmup_updates": _Range(0, 2**31 - 1),
+    "training.final_learning_rate_share": _Range(0, 1),
+    "training.label_smoothing": _SHARE,
+    "training.average_decay": _SHARE,
+    "search.beam_size": _Range(1, WIDEST_BEAM),
+    "search.length_penalty": _Range(0, 100),
+}
+
+_CHOICES = {
+    "source.tokenizer": ("character", "word", "wordpiece"),
+    "target.tokenizer": ("character", "word", "wordpiece"),
+    "model.attention": ("cosine", "dot", "none"),
+    "training.precision": ("auto", "float32", "bfloat16"),
+}
 
 
 def validate(config):
@@ -265,65 +380,41 @@ def validate(config):
     Raises:
         UserError: Names the first key whose value is not, and what was expected.
     """
-    share = "a number from 0 up to, not including, 1"
-    checks = [
-        *(
-            (f"{side}.tokenizer", getattr(config, side).tokenizer,
-             "character, word or wordpiece",
-             getattr(config, side).tokenizer in ("character", "word", "wordpiece"))
-            for side in ("source", "target")
-        ),
-        ("model.attention", config.model.attention, "cosine, dot or none",
-         config.model.attention in ("cosine", "dot", "none")),
-        ("model.dropout", config.model.dropout, share, 0 <= config.model.dropout < 1),
-        ("model.units", config.model.units, "an even number for two directions",
-         not config.model.bidirectional or config.model.units % 2 == 0),
-        ("model.initial_scale", config.model.initial_scale, "above 0, at most 100",
-         0 < config.model.initial_scale <= 100),
-        ("training.precision", config.training.precision, "auto, float32 or bfloat16",
-         config.training.precision in ("auto", "float32", "bfloat16")),
-        _metric_check(config),
-        ("data.dev_share", config.data.dev_share, share, 0 < config.data.dev_share < 1),
-        *(
-            (f"training.{key}", getattr(config.training, key), share,
-             0 <= getattr(config.training, key) < 1)
-            for key in ("label_smoothing", "average_decay")
-        ),
-    ]  # fmt: skip
-    for section in dataclasses.fields(config):
-        for key, value in _numbers(getattr(config, section.name)):
-            zero = key in _MAY_BE_ZERO
-            expected = "a number from 0 up" if zero else "a number above 0"
-            holds = value >= 0 if zero else value > 0
-            checks.append((f"{section.name}.{key}", value, expected, holds))
-    for name, value, expected, holds in checks:
-        if not holds:
-            raise UserError(f"{name} = {value!r}: expected {expected}")
+    for section in _SECTIONS:
+        for key, value in dataclasses.asdict(getattr(config, section)).items():
+            expected = _expected_of(f"{section}.{key}", value)
+            if expected:
+                raise UserError(
+                    f"{section}.{key} = {_shown(value)}: expected {expected}"
+                )
+    if config.model.bidirectional and config.model.units % 2:
+        raise UserError(
+            f"model.units = {config.model.units}: expected an even number for two "
+            f"directions"
+        )
+    _check_metric(config)
     return config
 
 
-def _metric_check(config):
-    known = METRICS_OF_KIND.get(config.target.tokenizer, ())
-    expected = f"one of {', '.join(known)}, for {config.target.tokenizer} targets"
-    metric = config.training.metric
-    return "training.metric", metric, expected, not metric or metric in known
+def _check_metric(config):
+    kind, metric = config.target.tokenizer, config.training.metric
+    if metric and metric not in METRICS_OF_KIND[kind]:
+        raise UserError(
+            f"training.metric = {_shown(metric)}: expected one of "
+            f"{', '.join(METRICS_OF_KIND[kind])}, for {kind} targets"
+        )
 
 
-# Numbers that may be 0, and no less.
-_MAY_BE_ZERO = {
-    "dropout", "label_smoothing", "average_decay", "final_learning_rate_share",
-    "length_penalty", "parts", "seed", "warmup_updates",
-}  # fmt: skip
-
-
-def _numbers(section):
-    """Yields the (key, value) of the numbers in a section."""
-    if not dataclasses.is_dataclass(section) or isinstance(section, type):
-        return
-    for key, value in dataclasses.asdict(section).items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number:
-            yield key, value
+def _expected_of(name, value):
+    """Returns what a key should hold if it does not, else nothing."""
+    if name in _CHOICES and value not in _CHOICES[name]:
+        *others, last = _CHOICES[name]
+        return f"{', '.join(others)} or {last}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        default = _COUNT if isinstance(value, int) else _POSITIVE
+        numbers = _RANGES.get(name, default)
+        return "" if numbers.holds(value) else str(numbers)
+    return ""
 
 
 def _build(kind, values, where, prefix=""):
@@ -346,23 +437,38 @@ def _build(kind, values, where, prefix=""):
 def _convert(kind, value, where, name):
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise UserError(f"{where}: {name}: expected a section, found {value!r}")
+            found = _shown(value)
+            raise UserError(f"{where}: {name}: expected a section, found {found}")
         return _build(kind, value, where, f"{name}.")
     if kind is float and type(value) is int:
-        return float(value)
+        # What is too large for a float is too large for any range.
+        return float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false"}
-        expected = names.get(kind, "text")
-        raise UserError(f"{where}: {name}: expected {expected}, found {value!r}")
+        expected, found = names.get(kind, "text"), _shown(value)
+        raise UserError(f"{where}: {name}: expected {expected}, found {found}")
     return value
 
 
-def _parse(text):
+def _shown(value):
+    """Returns a value as an error names it: short, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a very long number, a very deep list
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _parse(setting, text):
     """Reads a value as TOML does, or as text where it is not TOML."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except ValueError:
         return text
+    except RecursionError as error:
+        shown = _shown(setting)
+        raise UserError(f"--set {shown}: the value is nested too deeply") from error
+    return values["value"] if len(values) == 1 else text  # else it has several lines
 
 
 def _expected(values, name):

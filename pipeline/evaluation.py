@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from pocketseq.pipeline.errors import writing
 from pocketseq.pipeline.normalization import NO_NORMALIZATION
 
 #: What is measured for each kind of target, the main metric first.
@@ -145,9 +146,12 @@ def write_errors(path, sources, references, hypotheses, **options):
         path: The file to write.
         sources: The source text of each example.
         references, hypotheses, options: As in :func:`errors`.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     wrong = errors(references, hypotheses, **options)
-    with open(path, "w", encoding="utf-8") as file:
+    with writing(path), open(path, "w", encoding="utf-8") as file:
         for source, accepted, hypothesis, is_wrong in zip(
             sources, references, hypotheses, wrong, strict=True
         ):

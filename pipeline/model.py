@@ -6,6 +6,9 @@ import tensorflow as tf
 from pocketseq.layers import AttentiveLSTMDecoder, CosineAttention, LSTMEncoder
 from pocketseq.pipeline.search import beam_search
 
+# Whatever a keras.json says. The other settings in it concern nothing that is used.
+keras.config.set_floatx("float32")
+
 
 @keras.saving.register_keras_serializable(package="pocketseq")
 class EncoderDecoder(keras.Model):

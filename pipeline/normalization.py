@@ -95,8 +95,8 @@ class PagedTable:
     The forms of code point ``c`` are ``forms[page_of[c // 256] * 256 + c % 256]``, with
     code points beyond the last page counted to the last page.
 
-    ``page_of`` int32 ``(pages,)``; ``forms`` int16 ``(256 * used pages, width)``:
-    alphabet numbers, 0 after the last one.
+    ``page_of`` int32 ``(pages,)``; ``forms`` int16, or int32 for a large alphabet,
+    ``(256 * used pages, width)``: alphabet numbers, 0 after the last one.
     """
 
     page_of: np.ndarray
@@ -117,23 +117,25 @@ def paged_table(table, number_of, unknown):
         unknown: The number for all code points without an entry.
     """
     width = max(map(len, table.values()), default=1)
+    largest = max(number_of.values(), default=unknown)
+    dtype = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
     by_page = {}
     for character, form in table.items():
         page, place = divmod(ord(character), PAGE_SIZE)
         if page not in by_page:
-            by_page[page] = _unknown_page(width, unknown)
+            by_page[page] = _unknown_page(width, unknown, dtype)
         by_page[page][place] = 0
         by_page[page][place, : len(form)] = [number_of[c] for c in form]
     # The page of unknowns serves all pages without an entry, and all beyond the last.
     page_of = np.zeros(max(by_page, default=0) + 2, np.int32)
-    pages = [_unknown_page(width, unknown)]
+    pages = [_unknown_page(width, unknown, dtype)]
     for page in sorted(by_page):
         page_of[page] = len(pages)
         pages.append(by_page[page])
     return PagedTable(page_of, np.concatenate(pages))
 
 
-def _unknown_page(width, unknown):
-    page = np.zeros((PAGE_SIZE, width), np.int16)
+def _unknown_page(width, unknown, dtype):
+    page = np.zeros((PAGE_SIZE, width), dtype)
     page[:, 0] = unknown
     return page

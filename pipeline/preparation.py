@@ -22,7 +22,7 @@ from pocketseq.pipeline.batches import (
 from pocketseq.pipeline.cluster import Alone, share
 from pocketseq.pipeline.configuration import Config, parse_config
 from pocketseq.pipeline.corpora import Corpus
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import main_metric
 from pocketseq.pipeline.machine import (
     batch_parts,
@@ -30,8 +30,15 @@ from pocketseq.pipeline.machine import (
     numeric_conditions,
 )
 from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.runs import Run, write_arrays, write_atomically, writing
-from pocketseq.pipeline.tokenizers import TOKENIZERS, Tokenizer
+from pocketseq.pipeline.runs import (
+    Run,
+    parse_shapes,
+    parse_tokenizer,
+    read_text,
+    write_arrays,
+    write_atomically,
+)
+from pocketseq.pipeline.tokenizers import TOKENIZERS
 from pocketseq.pipeline.unknown import report_unknown
 
 logger = logging.getLogger(__name__)
@@ -314,16 +321,31 @@ def load_setup(run, cluster=None):
     }
 
     def read():
-        return {
-            name: np.array(path.read_text(encoding="utf-8"))
-            for name, path in paths.items()
-        }
+        return {name: np.array(read_text(path)) for name, path in paths.items()}
 
     texts = {name: str(text) for name, text in share(cluster or Alone(), read).items()}
-    shapes = json.loads(texts["shapes"])
+    buckets, pairs = _parse_shapes(texts["shapes"], run.shapes_path)
     return Setup(
-        parse_config(texts["config"], run.config_path),
-        tuple(Tokenizer.from_json(texts[side]) for side in _SIDES),
-        [Bucket(*bucket) for bucket in shapes["buckets"]],
-        shapes["pairs"],
+        parse_config(texts["config"], run.config_path, whole=True),
+        tuple(parse_tokenizer(texts[side], paths[side]) for side in _SIDES),
+        buckets,
+        pairs,
+    )
+
+
+def _parse_shapes(text, path):
+    """Returns the buckets and the number of pairs that a run has saved."""
+    match parse_shapes(text, path):
+        case {"pairs": int(pairs), "buckets": [_, *_] as buckets} if all(
+            map(_is_bucket, buckets)
+        ):
+            return [Bucket(*bucket) for bucket in buckets], pairs
+    raise UserError(f"{path}: damaged, expected the shapes of batches")
+
+
+def _is_bucket(value):
+    return (
+        isinstance(value, list)
+        and len(value) == len(Bucket._fields)
+        and all(type(number) is int and number > 0 for number in value)
     )

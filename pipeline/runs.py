@@ -7,16 +7,21 @@ import io
 import json
 import logging
 import os
+import re
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pocketseq.pipeline.configuration import read_config
-from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.errors import UserError, writing
 
 logger = logging.getLogger(__name__)
+
+# What a recipe may be called for a folder to get its name.
+_PLAIN_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")
 
 # Checkpoints kept: the newest, and the one before in case it cannot be read.
 _KEPT = 2
@@ -102,17 +107,29 @@ class Run:
             old.unlink()
 
     def shapes(self):
-        """Reads what a pass over the corpus told when the run began, as a dict."""
-        return json.loads(self.shapes_path.read_text(encoding="utf-8"))
+        """Reads what a pass over the corpus told when the run began, as a dict.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        return parse_shapes(read_text(self.shapes_path), self.shapes_path)
 
     def length_bound(self):
-        """Returns the :class:`LengthBound` of the run, None where it has none."""
+        """Returns the :class:`LengthBound` of the run, None where it has none.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         from pocketseq.pipeline.search import LengthBound
 
         if not self.shapes_path.is_file():
             return None
-        numbers = self.shapes().get("length_bound")
-        return LengthBound(*numbers) if numbers else None
+        match self.shapes().get("length_bound"):
+            case None:
+                return None
+            case [int() | float() as ratio, int() | float() as offset]:
+                return LengthBound(float(ratio), float(offset))
+        raise UserError(f"{self.shapes_path}: damaged, expected two numbers as bound")
 
     @contextlib.contextmanager
     def locked(self):
@@ -140,7 +157,7 @@ class Run:
 
     def config(self):
         """Reads the configuration that the run was trained with."""
-        return read_config(self.config_path)
+        return read_config(self.config_path, whole=True)
 
     def load(self):
         """Loads the best model as a translator.
@@ -149,7 +166,7 @@ class Run:
             :class:`pocketseq.pipeline.translator.ModelTranslator`.
 
         Raises:
-            UserError: The run has no weights yet.
+            UserError: The run has no weights yet, or they are those of another model.
         """
         from pocketseq.pipeline.model import build_model
         from pocketseq.pipeline.translator import ModelTranslator
@@ -158,8 +175,8 @@ class Run:
         config = self.config()
         source, target = self.load_tokenizers()
         model = build_model(config.model, len(source), len(target))
-        for variable in model.weights:
-            variable.assign(arrays[variable.path])
+        variables = {variable.path: variable for variable in model.weights}
+        assign_arrays(variables, arrays, self.best_path)
         return ModelTranslator(model, source, target, config, self.length_bound())
 
     def load_weights(self):
@@ -176,13 +193,22 @@ class Run:
         return read_arrays(self.best_path)
 
     def load_tokenizers(self):
-        """Returns the source and the target tokenizer."""
-        from pocketseq.pipeline.tokenizers import Tokenizer
+        """Returns the source and the target tokenizer.
 
-        return tuple(
-            Tokenizer.from_json(self.tokenizer_path(side).read_text(encoding="utf-8"))
-            for side in ("source", "target")
-        )
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        paths = map(self.tokenizer_path, ("source", "target"))
+        return tuple(parse_tokenizer(read_text(path), path) for path in paths)
+
+    def files(self):
+        """Returns the files that training has written, as far as they are there."""
+        paths = [
+            self.config_path, self.shapes_path, self.initial_path, self.metrics_path,
+            self.best_path, *map(self.tokenizer_path, ("source", "target")),
+            *self.checkpoint_paths(),
+        ]  # fmt: skip
+        return [path for path in paths if path.is_file()]
 
     def append_metrics(self, **values):
         """Adds a line to ``metrics.jsonl``.
@@ -195,24 +221,47 @@ class Run:
                 file.write(json.dumps(values) + "\n")
 
     def cut_metrics(self, update):
-        """Removes the lines of updates that a resumed training will repeat."""
+        """Removes the lines of updates that a resumed training will repeat.
+
+        Those that are no metrics go, too, such as a line that was half written.
+        """
         if not self.metrics_path.is_file():
             return
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if _update_of(line) <= update]
+        text = self.metrics_path.read_text(encoding="utf-8", errors="replace")
+        lines = text.splitlines(keepends=True)
+        damaged = sum(_update_of(line) is None for line in lines)
+        if damaged:
+            logger.warning("%s: removed %d damaged lines", self.metrics_path, damaged)
+        kept = [line for line in lines if _is_done(line, update)]
         write_atomically(self.metrics_path, "".join(kept).encode())
 
 
 def _update_of(line):
-    """Returns the update of a metrics line; a half-written line belongs to none."""
+    """Returns the update of a metrics line; None if it is damaged."""
     try:
-        return json.loads(line)["update"]
-    except json.JSONDecodeError:
-        return float("inf")
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    update = values.get("update") if isinstance(values, dict) else None
+    return update if type(update) is int else None
+
+
+def _is_done(line, update):
+    """Whether a metrics line is of an update up to this one."""
+    number = _update_of(line)
+    return number is not None and number <= update
 
 
 def new_run_folder(name):
-    """Returns a folder ``runs/<name>-<date>-<time>`` that does not exist yet."""
+    """Returns a folder ``runs/<name>-<date>-<time>`` that does not exist yet.
+
+    Raises:
+        UserError: The name would lead elsewhere, or nowhere.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        raise UserError(
+            f"name = {name[:100]!r}: expected a plain name of a folder, or --run DIR"
+        )
     stem = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, number = Path(stem), 1
     while folder.exists():
@@ -251,6 +300,76 @@ def open_run(path):
     return run
 
 
+def read_text(path):
+    """Returns the text of a file of a run.
+
+    Raises:
+        UserError: It cannot be read, or it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: damaged: {error}") from error
+
+
+def parse_tokenizer(text, path):
+    """Makes a tokenizer of what its ``to_json`` has saved.
+
+    Args:
+        text: The JSON text.
+        path: Where it comes from, for error messages.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    from pocketseq.pipeline.tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_json(text)
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}") from error
+
+
+def parse_shapes(text, path):
+    """Returns what ``shapes.json`` says, a dict.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    try:
+        saved = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {error}") from error
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: damaged, expected the shapes of batches")
+    return saved
+
+
+def assign_arrays(variables, arrays, path):
+    """Gives variables the values that a file holds for them.
+
+    Args:
+        variables: ``{name: variable}``.
+        arrays: ``{name: array}``.
+        path: Where the arrays come from, for error messages.
+
+    Raises:
+        UserError: The file belongs to another model; nothing has been assigned then.
+    """
+    for name, variable in variables.items():
+        shape, found = tuple(variable.shape), arrays.get(name)
+        if found is None or found.shape != shape or found.dtype.kind != "f":
+            what = "nothing" if found is None else f"{found.dtype} {found.shape}"
+            raise UserError(
+                f"{path}: belongs to another model, expected {name} {shape}, found "
+                f"{what}"
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
 class DamagedFile(UserError):
     """A file whose checksum is wrong."""
 
@@ -283,8 +402,11 @@ def read_arrays(path):
     size = len(data) - hashlib.sha256().digest_size
     if hashlib.sha256(data[: max(size, 0)]).digest() != data[size:]:
         raise DamagedFile(f"{path}: damaged, its checksum is wrong")
-    with np.load(io.BytesIO(data[:size]), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(io.BytesIO(data[:size]), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DamagedFile(f"{path}: damaged: {error}") from error
 
 
 def write_atomically(path, data):
@@ -304,17 +426,3 @@ def write_atomically(path, data):
         except OSError:
             temporary.unlink(missing_ok=True)  # room for others on a full disk
             raise
-
-
-@contextlib.contextmanager
-def writing(path):
-    """Says of what fails inside which file could not be written.
-
-    Raises:
-        UserError: In place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written: {problem}") from error

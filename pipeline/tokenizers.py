@@ -260,12 +260,33 @@ class Tokenizer:
 
     @staticmethod
     def from_json(text):
-        """Restores what :meth:`to_json` has saved."""
-        saved = json.loads(text)
-        table = {**{c: c for c in saved["identity"]}, **saved["table"]}
-        kind = TOKENIZERS[saved["tokenizer"]]
-        normalization = Normalization(**saved["normalization"])
-        return kind(saved["pieces"], table, normalization, saved["max_code_points"])
+        """Restores what :meth:`to_json` has saved.
+
+        Raises:
+            ValueError: It has saved something else.
+        """
+        try:
+            saved = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        match saved:
+            case {
+                "tokenizer": "character" | "word" | "wordpiece" as kind,
+                "normalization": {"fold_case": bool(fold), "decompose": bool(split)},
+                "max_code_points": int(max_code_points),
+                "pieces": [*pieces],
+                "identity": str(identity),
+                "table": dict(other),
+            } if (
+                tuple(pieces[: len(SPECIAL_PIECES)]) == tuple(SPECIAL_PIECES)
+                and all(isinstance(part, str) for part in (*pieces, *other.values()))
+                and all(len(character) == 1 for character in other)
+                and max_code_points > 0
+            ):
+                table = {**{c: c for c in identity}, **other}
+                normalization = Normalization(fold, split)
+                return TOKENIZERS[kind](pieces, table, normalization, max_code_points)
+        raise ValueError("not a tokenizer")
 
 
 class CharacterTokenizer(Tokenizer):

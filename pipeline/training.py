@@ -33,7 +33,12 @@ from pocketseq.pipeline.preparation import (
     load_setup,
     training_corpora,
 )
-from pocketseq.pipeline.runs import DamagedFile, read_arrays, write_arrays
+from pocketseq.pipeline.runs import (
+    DamagedFile,
+    assign_arrays,
+    read_arrays,
+    write_arrays,
+)
 from pocketseq.pipeline.translator import ModelTranslator
 
 logger = logging.getLogger(__name__)
@@ -698,8 +703,8 @@ class Trainer:
             self._go_back_to(arrays)
             logger.info("resumed at update %d", self.update_number)
         elif arrays:
-            for weight in self.model.weights:
-                weight.assign(arrays[weight.path])
+            weights = {weight.path: weight for weight in self.model.weights}
+            assign_arrays(weights, arrays, self.run.initial_path)
             for average, weight in zip(
                 self.averages, self.model.trainable_weights, strict=True
             ):

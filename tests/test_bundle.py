@@ -27,6 +27,8 @@ from pocketseq.pipeline.special import END
 BEAM = 3
 LENGTHS = (16, 8)
 OUTPUTS = ["text", "score", "alignment"]
+# By what an export is known.
+OLD_MANIFEST = {"format": 1, "signatures": {}, "models": {}, "recipe": {}}
 # Name: source length, hypotheses.
 SIGNATURES = {
     "translate": (16, 1),
@@ -352,6 +354,10 @@ def test_an_existing_folder_is_kept_without_force(trained_run, report):
         export_bundle(trained_run, Options(), output=report.folder)
 
 
+def test_an_export_knows_all_that_it_has_written(report):
+    bundle._refuse_to_destroy(report.folder, force=True)
+
+
 def test_force_replaces_no_folder_that_is_not_an_export(trained_run, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="no export is in it"):
@@ -362,7 +368,7 @@ def test_force_replaces_no_folder_that_is_not_an_export(trained_run, tmp_path):
 def test_force_replaces_an_older_export(small_run, tmp_path):
     old = tmp_path / "out"
     old.mkdir()
-    (old / "manifest.json").write_text("{}")
+    (old / "manifest.json").write_text(json.dumps(OLD_MANIFEST))
     (old / "model-int4.tflite").write_text("old")
     options = Options(recipes=(), saved_model=True)
     report = export_bundle(small_run, options, output=old, force=True)
@@ -375,7 +381,7 @@ def test_force_replaces_an_older_export(small_run, tmp_path):
 
 def test_an_older_export_survives_one_that_fails(small_run, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").write_text("{}")
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(OLD_MANIFEST))
     monkeypatch.setattr(bundle, "convert", lambda _: model_with_a_flex_operator())
     options = Options(recipes=("float32",))
     report = export_bundle(small_run, options, output=tmp_path / "out", force=True)

@@ -2,13 +2,16 @@ import dataclasses
 import tomllib
 
 import pytest
+import tomli_w
 
 from pocketseq.pipeline.configuration import (
     RECIPES,
     Config,
     DataConfig,
     SearchConfig,
+    fine_tuned,
     load_recipe,
+    model_of,
     override,
     read_config,
     with_files,
@@ -233,7 +236,10 @@ def test_a_wrong_setting_is_an_error_that_says_what_is_right(setting, expected):
         "training.patience=0", "training.seed=-1", "training.warmup_updates=-1",
         "training.final_learning_rate_share=-0.5", "source.max_code_points=0",
         "source.vocabulary_size=0", "target.vocabulary_size=-1",
-        "search.beam_size=0", "model.encoder_layers=0",
+        "search.beam_size=0", "model.encoder_layers=0", "model.units=1000000",
+        "target.max_code_points=100000000", "training.seed=2147483648",
+        f"training.seed={2**64}", "search.length_penalty=inf",
+        "training.clip_norm=inf", "data.dev_share=nan", "search.beam_size=100000",
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_an_error_that_names_the_key(setting):
@@ -245,6 +251,92 @@ def test_an_impossible_value_is_an_error_that_names_the_key(setting):
 def test_an_impossible_value_in_a_file_is_an_error_that_names_the_key(toml):
     with pytest.raises(UserError, match="search.beam_size = 0: expected"):
         read_config(toml("[search]\nbeam_size = 0"))
+
+
+NUMBERS = [
+    f"{section}.{field.name}"
+    for section in SECTIONS
+    for field in dataclasses.fields(getattr(Config(), section))
+    if type(field.default) in (int, float)
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "1" + 400 * "0", "0x" + 9999 * "f"]
+)
+def test_no_number_may_be_endless_or_not_a_number(key, value):
+    with pytest.raises(UserError, match=f"{key}.*expected") as error:
+        override(Config(), [f"{key}={value}"])
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["[" * 10**5, "{a=" * 10**5])
+def test_nesting_without_end_is_an_error(toml, value):
+    with pytest.raises(UserError, match="recipe.toml: not valid TOML: nested too"):
+        read_config(toml(f"name = {value}"))
+    with pytest.raises(UserError, match="nested too deeply"):
+        override(Config(), [f"name={value}"])
+
+
+def test_a_number_of_thousands_of_digits_is_an_error(toml):
+    with pytest.raises(UserError, match="recipe.toml: not valid TOML: Exceeds"):
+        read_config(toml("[training]\nseed = " + 5000 * "9"))
+
+
+def test_a_setting_of_several_lines_is_one_value():
+    value = 'x"\n[model]\nunits = 4'
+    assert override(Config(), [f"name={value}"]) == Config(name=value)
+    assert override(Config(), ["name=1\ntask=2"]).name == "1\ntask=2"
+
+
+@pytest.mark.parametrize("missing", SECTIONS)
+def test_what_a_run_has_saved_has_every_section(toml, missing):
+    values = dataclasses.asdict(Config())
+    del values[missing]
+    path = toml(tomli_w.dumps(values))
+    assert read_config(path) == Config()
+    with pytest.raises(UserError, match=f"damaged, the section {missing} is missing"):
+        read_config(path, whole=True)
+
+
+@pytest.mark.parametrize("name", ["../recipes/pronunciation", "./translation", ""])
+def test_a_recipe_name_leads_nowhere_else(name):
+    with pytest.raises(UserError, match="no such recipe"):
+        load_recipe(name)
+
+
+def test_what_a_run_started_from_is_no_part_of_a_recipe(toml):
+    assert load_recipe(str(toml('base = "runs/other"'))).base == ""
+    with pytest.raises(UserError, match="--set base=x: expected --from RUN"):
+        override(Config(), ["base=x"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "kept"),
+    [
+        ("model.units=64", "256"), ("source.fold_case=true", "False"),
+        ("target.max_code_points=9", "64"), ("model.attention=none", "'cosine'"),
+    ],
+)  # fmt: skip
+def test_fine_tuning_refuses_another_model(setting, kept):
+    key = setting.partition("=")[0]
+    expected = f"{key} = .*: runs/base was trained with {kept}, expected the same"
+    with pytest.raises(UserError, match=expected):
+        fine_tuned(override(Config(), [setting]), Config(), "runs/base")
+
+
+def test_fine_tuning_may_say_what_is_so_anyway_and_change_the_dropout():
+    config = override(Config(), ["model.units=256", "model.dropout=0.4"])
+    assert fine_tuned(config, Config(), "runs/base").model == config.model
+
+
+def test_a_recipe_takes_the_model_of_a_run_but_for_its_dropout():
+    base, recipe = other_config(), load_recipe("pronunciation-small")
+    merged = model_of(base, recipe)
+    assert (merged.source, merged.target) == (base.source, base.target)
+    assert merged.model == dataclasses.replace(base.model, dropout=0.3)
+    assert merged.training == recipe.training
 
 
 @pytest.mark.parametrize("kind", ["character", "word", "wordpiece"])

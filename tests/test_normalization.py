@@ -114,3 +114,12 @@ def test_pages_without_an_entry_share_one(case):
 def test_an_empty_table_knows_nothing():
     paged = paged_table({}, {}, unknown=7)
     assert [looked_up(paged, c) for c in (0, 65, 0x10FFFF)] == [[7], [7], [7]]
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(32_767, np.int16), (32_768, np.int32)])
+def test_numbers_of_a_large_alphabet_have_room(largest, dtype):
+    characters = [chr(0x4E00 + i) for i in range(3)]
+    number_of = dict(zip(characters, (2, 3, largest), strict=True))
+    paged = paged_table({c: c for c in characters}, number_of, unknown=1)
+    assert [looked_up(paged, ord(c)) for c in characters] == [[2], [3], [largest]]
+    assert paged.forms.dtype == dtype

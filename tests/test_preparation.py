@@ -21,7 +21,7 @@ def tuned(trained_run, corpus_folder, tmp_path_factory):
     """A run that goes on from the trained one, stopped before its first update."""
     run = Run(tmp_path_factory.mktemp("tuned") / "run")
     base = trained_run.config()
-    config = override(base, ["training.updates=20", "model.units=6", "name=tuned"])
+    config = override(base, ["training.updates=20", "name=tuned"])
     config = fine_tuned(config, base, trained_run.folder)
     start_run(run, config, trained_run)
     train(run, minutes=1e-9)

@@ -9,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from random_models import random_translator
 
+from pocketseq.export import quantization
 from pocketseq.export.flatbuffer import finished, minimum_runtime
 from pocketseq.export.graph import translate_function
 from pocketseq.export.quantization import RECIPES, quantize_weights
@@ -262,3 +263,14 @@ def test_the_quantizer_says_nothing_and_leaves_logging_as_it_was(
     assert logging.root.level == level
     logging.getLogger("tests").warning("heard")
     assert [record.message for record in caplog.records] == ["heard"]
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.INFO, logging.CRITICAL])
+def test_a_caller_who_had_logging_off_has_it_off_afterwards(level):
+    logging.disable(level)
+    try:
+        with quantization._silence():
+            assert logging.root.manager.disable >= max(level, logging.WARNING)
+        assert logging.root.manager.disable == level
+    finally:
+        logging.disable(logging.NOTSET)

@@ -301,3 +301,17 @@ def test_the_graph_writes_as_the_translator_does(kind):
         np.testing.assert_allclose(
             alignment[:size, : len(text)], expected.alignment, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("kind", [CharacterTokenizer, WordTokenizer])
+def test_forty_thousand_characters_are_read_alike(kind):
+    alphabet = [chr(0x3400 + i) for i in range(6_500)]  # CJK, and of the plane beyond
+    alphabet += [chr(0x20000 + i) for i in range(33_500)]
+    tokenizer = kind.learn(alphabet, max_code_points=LENGTH)
+    assert len(tokenizer) > 2**15
+    text = " ".join(alphabet[::3_600]) + "x"
+    (ids,) = tokenizer.tokenize(tf.constant([text])).to_list()
+    found = read(tf.constant(code_points(text)), tokenizer)
+    assert list(found.ids[0, : int(found.length[0])]) == ids
+    assert ids[0] == tokenizer.pieces.index(alphabet[0])
+    assert max(ids) > 2**15
