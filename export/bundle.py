@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from string import Template
@@ -300,9 +301,8 @@ class _Export:
         }
 
     def _attached(self):
-        """The files inside each model."""
+        """The files inside each model, besides its manifest."""
         return {
-            "manifest.json": _json(self._manifest({})),
             "source_vocabulary.txt": vocabulary_text(
                 self.keras.source_tokenizer.pieces
             ),
@@ -350,10 +350,16 @@ class _Export:
     def _write_golden_lines(self, folder, models):
         files = [
             (
-                Translator(folder / model["file"], length=self.lengths[0]),
+                partial(
+                    Translator,
+                    folder / model["file"],
+                    length=self.lengths[0],
+                    xnnpack=xnnpack,
+                ),
                 RECIPES[name].score_tolerance,
             )
             for name, model in models.items()
+            for xnnpack in (True, False)
         ]
         # A small dev set does not give enough: training texts are known to the model,
         # but what is tested with these lines is the app.
@@ -366,6 +372,10 @@ class _Export:
                 f"clearly, expected at least {LEAST}: the model is not trained enough"
             )
         _write(folder / "golden.jsonl", "".join(f"{line}\n" for line in lines))
+        if beam_size := self.options.beam_size:
+            lines = golden_lines(self.keras, files, sources, beam_size=beam_size)
+            path = folder / "golden_beam.jsonl"
+            _write(path, "".join(f"{line}\n" for line in lines))
 
 
 def _best(translations):
