@@ -189,36 +189,46 @@ def _agreed(lines, files, beam_size):
     for open_file, tolerance in files:
         file = open_file()
         for line in list(shown):
-            if _agrees(file, line, tolerance / 2, beam_size):
-                shown[line].add(_shows_mistake(file, line, beam_size))
+            right = file.translate(
+                [line.translations[0].source],
+                beam_size=beam_size or 1,
+                n_best=beam_size or 1,
+            )[0]
+            answer = [one.text for one in right], [one.score for one in right]
+            if _agrees(line, *answer, tolerance / 2):
+                shown[line].add(_shows_mistake(file, line, tolerance / 2, beam_size))
             else:
                 del shown[line]
-    return [(line, *answers) for line, answers in shown.items() if len(answers) == 1]
+    return [
+        (line, *answers)
+        for line, answers in shown.items()
+        if answers in ({True}, {False})
+    ]
 
 
-def _agrees(file, line, tolerance, beam_size):
-    beam = beam_size or 1
-    text = line.translations[0].source
-    (found,) = file.translate([text], beam_size=beam, n_best=beam)
-    return len(found) == len(line.translations) and all(
-        one.text == other.text and abs(one.score - other.score) <= tolerance
-        for one, other in zip(found, line.translations, strict=True)
+def _agrees(line, texts, scores, tolerance):
+    wanted = line.translations
+    return texts == [one.text for one in wanted] and np.allclose(
+        scores, [one.score for one in wanted], rtol=0, atol=tolerance
     )
 
 
-def _shows_mistake(file, line, beam_size):
-    """Whether an app that makes the mistake gets another answer."""
+def _shows_mistake(file, line, tolerance, beam_size):
+    """Whether an app that makes the mistake gets other texts.
+
+    None where the texts are the same and the scores are not: that shows too little, and
+    is not the right answer either.
+    """
     if line.mistaken is None:
         return False
     row = np.zeros((1, file.max_code_points), np.int32)
     row[0, : len(line.mistaken)] = line.mistaken
     found = file.run(row, beam=bool(beam_size))
-    texts = [
-        text_of(codes)
-        for codes, score in zip(found["text"], found["score"], strict=True)
-        if not score < NO_SCORE
-    ]
-    return texts != [one.text for one in line.translations]
+    there = ~(found["score"] < NO_SCORE)
+    texts = list(map(text_of, found["text"][there]))
+    if texts != [one.text for one in line.translations]:
+        return True
+    return False if _agrees(line, texts, found["score"][there], tolerance) else None
 
 
 def _kept(chosen):
