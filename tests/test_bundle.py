@@ -372,6 +372,23 @@ def test_golden_lines_hold_under_all_kernels(report, path, recipe, xnnpack):
         )
 
 
+def test_golden_lines_are_chosen_under_both_sets_of_kernels(
+    small_run, tmp_path, monkeypatch
+):
+    asked = []
+
+    def golden_lines(translator, files, sources, *, beam_size=None):
+        opened = [(opener(), tolerance) for opener, tolerance in files]
+        asked.append((beam_size, [opener.keywords["xnnpack"] for opener, _ in files]))
+        assert [tolerance for _, tolerance in opened] == [1e-3, 1e-3]
+        return ["{}"] * 100
+
+    monkeypatch.setattr(bundle, "golden_lines", golden_lines)
+    options = Options(recipes=("float32",), beam_size=2)
+    assert export_bundle(small_run, options, output=tmp_path / "out").passed
+    assert asked == [(None, [True, False]), (2, [True, False])]
+
+
 def golden(report, name):
     lines = (report.folder / name).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
