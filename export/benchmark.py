@@ -4,17 +4,16 @@ Timings mean little by themselves: compare those of one machine and one run.
 """
 
 import gc
-import io
 import json
 import resource
 import sys
 import time
-import zipfile
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from pocketseq.export.container import read_container
 from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.pipeline.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
@@ -69,6 +68,9 @@ def measure(path, texts):
         ``mean_milliseconds`` a text, ``milliseconds_per_token`` (output tokens, end
         token included), ``model_megabytes`` (how much the peak of the process' memory
         grew), ``peak_megabytes`` (of the whole process).
+
+    Raises:
+        UserError: There is no such file, no export has written it, or it is damaged.
     """
     gc.collect()
     before = _peak_megabytes()
@@ -109,8 +111,8 @@ def _token_counter(path, kind):
         return len
     if kind == "word":
         return lambda text: len(text.split())
-    with zipfile.ZipFile(io.BytesIO(Path(path).read_bytes())) as archive:
-        lines = archive.read("target_vocabulary.txt").decode().split("\n")[:-1]
+    vocabulary = read_container(path).files["target_vocabulary.txt"]
+    lines = vocabulary.decode().split("\n")[:-1]
     pieces = {json.loads(f'"{line}"') for line in lines}
     return lambda text: sum(_count_pieces(word, pieces) for word in text.split())
 

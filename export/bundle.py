@@ -9,6 +9,7 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -415,9 +416,8 @@ class _Export:
         }
 
     def _attached(self):
-        """The files inside each model."""
+        """The files inside each model, besides its manifest."""
         return {
-            "manifest.json": _json(self._manifest({})),
             "source_vocabulary.txt": vocabulary_text(
                 self.keras.source_tokenizer.pieces
             ),
@@ -478,10 +478,16 @@ class _Export:
     def _write_golden_lines(self, folder, models):
         files = [
             (
-                Translator(folder / model["file"], length=self.lengths[0]),
+                partial(
+                    Translator,
+                    folder / model["file"],
+                    length=self.lengths[0],
+                    xnnpack=xnnpack,
+                ),
                 RECIPES[name].score_tolerance,
             )
             for name, model in models.items()
+            for xnnpack in (True, False)
         ]
         # A small dev set does not give enough: training texts are known to the model,
         # but what is tested with these lines is the app.
@@ -494,6 +500,10 @@ class _Export:
                 f"clearly, expected at least {LEAST}: the model is not trained enough"
             )
         _write(folder / "golden.jsonl", "".join(f"{line}\n" for line in lines))
+        if beam_size := self.options.beam_size:
+            lines = golden_lines(self.keras, files, sources, beam_size=beam_size)
+            path = folder / "golden_beam.jsonl"
+            _write(path, "".join(f"{line}\n" for line in lines))
 
 
 def _best(translations):

@@ -2,17 +2,35 @@
 
 import json
 import random
+from dataclasses import dataclass
+from itertools import islice
 from unicodedata import normalize
 
-from pocketseq.export.verification import step_margins
+import numpy as np
+
+from pocketseq.export.runtime import text_of
+from pocketseq.export.verification import smallest_beam_margins, step_margins
+from pocketseq.pipeline.special import UNKNOWN_PIECE
+from pocketseq.pipeline.translation import NO_SCORE, Translation
 
 #: Enough for a platform's tests; fewer cannot be told from a broken model.
 LEAST = 100
 _WANTED = 200
+_WANTED_OF_BEAMS = 100
 
 # Every step must have chosen by this much, in log-probability, so that kernels that
 # round differently agree.
 _MARGIN = 0.1
+
+# A beam's decisions lie closer, and between scores, which are means over tokens.
+_BEAM_MARGIN = 0.01
+
+# Where programs may see the end of a line, which JSON does not.
+_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
+# Texts looked at together, and how many are made to catch a mistake.
+_BLOCK = 150
+_MADE = 20
 
 _HOSTILE = (
     "", " ", "\t", "\n", "  a", "a  ", "\u00a0", "\u3000", "\u200b", "\ufeff", "\ufffd",
@@ -25,7 +43,7 @@ _HOSTILE = (
 
 
 def candidates(sources, *, max_code_points, seed=0):
-    """Yields texts to choose golden lines from: hostile ones first, then given ones.
+    """Yields texts to choose golden lines from: made ones first, then given ones.
 
     Args:
         sources: Real texts, such as those of the dev set.
@@ -34,6 +52,8 @@ def candidates(sources, *, max_code_points, seed=0):
     """
     generator = random.Random(seed)
     letters = sorted({character for source in sources for character in source})
+    yield from _decomposed(sources)
+    yield from _beyond_the_plane(sources, max_code_points)
     yield from _HOSTILE
     for source in sources[:20]:
         yield source.upper()
@@ -45,58 +65,220 @@ def candidates(sources, *, max_code_points, seed=0):
     yield from sources
 
 
-def golden_lines(translator, files, sources):
+def _decomposed(sources):
+    """Yields texts in NFD, such as a keyboard or a file name may give them."""
+    forms = (normalize("NFD", source) for source in sources)
+    pairs = zip(forms, sources, strict=True)
+    yield from islice((form for form, source in pairs if form != source), _MADE)
+    accented = (source + "\u0301" for source in sources)
+    yield from islice((t for t in accented if t != normalize("NFC", t)), _MADE)
+
+
+def _beyond_the_plane(sources, max_code_points):
+    """Yields texts above U+FFFF, where a character counts as two UTF-16 units.
+
+    Two unknown characters instead of one, or a word that is cut where it just fits.
+    """
+    yield from islice((text for text in sources if max(text) > "\uffff"), _MADE)
+    for source in sources[: _MADE // 4]:
+        yield "\U0001f600" + source
+        yield source[:1] + "\U0001f600" + source[1:]
+        yield source + "\U00020000"
+        yield "\U0001d41a" * (max_code_points - len(source)) + source
+
+
+@dataclass(eq=False)
+class _Line:
+    """A text as an app is given it, and the translations by Keras, best first.
+
+    ``mistaken``: the code points that an app passes on which forgets NFC, or counts
+    UTF-16 units; None where those are the right ones. ``is_known``: whether the model
+    knows all characters in which the two differ.
+    """
+
+    text: str
+    translations: list[Translation]
+    mistaken: list[int] | None
+    is_known: bool
+
+    @property
+    def is_composed(self):
+        return self.text == normalize("NFC", self.text)
+
+    def json(self, beam_size):
+        texts = [one.text for one in self.translations]
+        scores = [round(one.score, 6) for one in self.translations]
+        line = {"text": self.text}
+        if beam_size:
+            line |= {"translations": texts, "scores": scores}
+        else:
+            line |= {"translation": texts[0], "score": scores[0], "search": "greedy"}
+        return json.dumps(line, ensure_ascii=False).translate(_LINE_BREAKS)
+
+
+def golden_lines(translator, files, sources, *, beam_size=None):
     """Chooses texts on which all files agree, and not by a hair.
+
+    The text of a line is what an app is given. Some are in NFD and some above U+FFFF:
+    where the model can tell, they have another answer in an app that passes them on as
+    they are, or as UTF-16 units.
 
     Args:
         translator: The Keras model.
-        files: For each file ``(its translator, its score tolerance)``.
-        sources: Real texts, such as those of the dev set.
+        files: ``(a function that opens a file, its score tolerance)`` for each file,
+            and for each set of kernels that is to agree. One is open at a time.
+        sources: Real texts in NFC, such as those of the dev set.
+        beam_size: For lines of the beam search; None: of the greedy search.
 
     Returns:
-        Lines of JSON: ``text``, ``translation``, ``score``.
+        Lines of JSON: ``text``, ``translation``, ``score``, and ``search``, which is
+        ``greedy``; of a beam ``text``, ``translations``, ``scores``, best first, as
+        many as there are.
     """
     limit = translator.source_tokenizer.max_code_points
-    texts = [normalize("NFC", t) for t in candidates(sources, max_code_points=limit)]
-    texts = list(dict.fromkeys(texts))
-    # What a caller passes on of a text: cutting is the caller's part.
-    passed = [text.split("\0")[0][:limit] for text in texts]
-    found = [best for (best,) in translator.translate(passed, beam_size=1)]
-    lines = []
-    for text, best, sure in zip(texts, found, _sure(translator, found), strict=True):
-        agreed = sure and all(
-            _agrees(file, best, tolerance / 2) for file, tolerance in files
-        )
-        if agreed:
-            line = {
-                "text": text,
-                "translation": best.text,
-                "score": round(best.score, 6),
-            }
-            lines.append(json.dumps(line, ensure_ascii=False))
-        if len(lines) == _WANTED:
+    texts = list(dict.fromkeys(candidates(sources, max_code_points=limit)))
+    wanted = _WANTED_OF_BEAMS if beam_size else _WANTED
+    chosen = []
+    for start in range(0, len(texts), _BLOCK):
+        lines = _sure_lines(translator, texts[start : start + _BLOCK], beam_size)
+        chosen += _agreed(lines, files, beam_size)
+        if len(chosen) >= wanted:
             break
-    return lines
+    return [line.json(beam_size) for line in _kept(chosen)[:wanted]]
 
 
-def _sure(translator, translations):
-    """Whether each translation led at every step by the margin, and copied nothing.
+def _sure_lines(translator, texts, beam_size):
+    """Returns lines of those texts that the Keras model is sure about."""
+    tokenizer = translator.source_tokenizer
+    limit = tokenizer.max_code_points
+    # Cutting is the part of who calls: the translator would log it.
+    passed = [normalize("NFC", text.split("\0")[0])[:limit] for text in texts]
+    beam = beam_size or 1
+    found = translator.translate(passed, beam_size=beam, n_best=beam)
+    is_sure = _beams_are_sure if beam_size else _are_sure
+    return [
+        _Line(text, translations, _mistaken(text, limit), _is_known(tokenizer, text))
+        for text, translations, sure in zip(
+            texts, found, is_sure(translator, found), strict=True
+        )
+        if sure
+    ]
 
-    What is copied depends on the attention, which has no margin.
+
+def _mistaken(text, limit):
+    """Returns what an app passes on that forgets NFC, or counts UTF-16 units."""
+    text = text.split("\0")[0]
+    composed = normalize("NFC", text)
+    if text != composed:
+        return list(map(ord, text))[:limit]
+    if max(text, default="") > "\uffff":
+        return np.frombuffer(text.encode("utf-16-le"), "<u2")[:limit].tolist()
+    return None
+
+
+def _is_known(tokenizer, text):
+    """Whether a model knows the characters that NFC makes in a text."""
+    made = set(normalize("NFC", text)) - set(text)
+    forms = (tokenizer.table.get(character, UNKNOWN_PIECE) for character in made)
+    return UNKNOWN_PIECE not in forms
+
+
+def _agreed(lines, files, beam_size):
+    """Returns (line, whether it shows the mistake) where all files say the same."""
+    shown = {line: set() for line in lines}
+    for open_file, tolerance in files:
+        file = open_file()
+        for line in list(shown):
+            right = file.translate(
+                [line.translations[0].source],
+                beam_size=beam_size or 1,
+                n_best=beam_size or 1,
+            )[0]
+            answer = [one.text for one in right], [one.score for one in right]
+            if _agrees(line, *answer, tolerance / 2):
+                shown[line].add(_shows_mistake(file, line, tolerance / 2, beam_size))
+            else:
+                del shown[line]
+    return [
+        (line, *answers)
+        for line, answers in shown.items()
+        if answers in ({True}, {False})
+    ]
+
+
+def _agrees(line, texts, scores, tolerance):
+    wanted = line.translations
+    return texts == [one.text for one in wanted] and np.allclose(
+        scores, [one.score for one in wanted], rtol=0, atol=tolerance
+    )
+
+
+def _shows_mistake(file, line, tolerance, beam_size):
+    """Whether an app that makes the mistake gets other texts.
+
+    None where the texts are the same and the scores are not: that shows too little, and
+    is not the right answer either.
     """
-    unknown_ids = translator.target_tokenizer.unknown_ids
-    chosen = [t for t in translations if t.token_ids]
+    if line.mistaken is None:
+        return False
+    row = np.zeros((1, file.max_code_points), np.int32)
+    row[0, : len(line.mistaken)] = line.mistaken
+    found = file.run(row, beam=bool(beam_size))
+    there = ~(found["score"] < NO_SCORE)
+    texts = list(map(text_of, found["text"][there]))
+    if texts != [one.text for one in line.translations]:
+        return True
+    return False if _agrees(line, texts, found["score"][there], tolerance) else None
+
+
+def _kept(chosen):
+    """Returns the lines of some (line, whether it shows a mistake) that are of use.
+
+    First those that show a mistake; those that could but do not only where none does.
+    How an app writes characters that the model does not know is no mistake of its.
+    """
+    plain = [line for line, _ in chosen if line.mistaken is None]
+    made = []
+    for composed in (False, True):
+        able = [
+            (line, shows)
+            for line, shows in chosen
+            if line.mistaken is not None and line.is_composed == composed
+        ]
+        showing = [line for line, shows in able if shows and line.is_known]
+        made += showing or [line for line, shows in able if not shows]
+    return made + plain
+
+
+def _are_sure(translator, found):
+    """Whether each best translation led at every step by the margin.
+
+    What is copied depends on the attention, which has no margin: it is never sure.
+    """
+    best = [translations[0] for translations in found]
+    chosen = [t for t in best if t.token_ids]
     margins = step_margins(
         translator, [t.source for t in chosen], [t.token_ids for t in chosen]
     )
     sure = {
-        t.source: unknown_ids.isdisjoint(t.token_ids) and margin.min() >= _MARGIN
+        t.source: _copies_nothing(translator, [t]) and margin.min() >= _MARGIN
         for t, margin in zip(chosen, margins, strict=True)
     }
     # No token is chosen for a text without tokens: that is sure.
-    return [sure.get(t.source, True) for t in translations]
+    return [sure.get(t.source, True) for t in best]
 
 
-def _agrees(file, best, tolerance):
-    (found,) = file.translate([best.source], beam_size=1)[0]
-    return found.text == best.text and abs(found.score - best.score) <= tolerance
+def _beams_are_sure(translator, found):
+    """Whether the beam of each text made all its decisions by the margin."""
+    sources = [translations[0].source for translations in found]
+    beam_size = max(map(len, found))
+    margins = smallest_beam_margins(translator, sources, beam_size)
+    return [
+        margin >= _BEAM_MARGIN and _copies_nothing(translator, translations)
+        for margin, translations in zip(margins, found, strict=True)
+    ]
+
+
+def _copies_nothing(translator, translations):
+    unknown_ids = translator.target_tokenizer.unknown_ids
+    return all(unknown_ids.isdisjoint(one.token_ids) for one in translations)

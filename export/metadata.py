@@ -5,6 +5,7 @@ The convention is a FlatBuffer of its own, published as ``metadata_schema.fbs`` 
 the schema's names and the order of its slots.
 """
 
+import json
 from typing import NamedTuple
 
 import flatbuffers
@@ -12,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from pocketseq.export.container import CHECKSUM, MANIFEST, checksum
 from pocketseq.export.flatbuffer import attach_files, packed
 
 _ENTRY = b"TFLITE_METADATA"
@@ -25,7 +27,7 @@ _FEATURE_PROPERTIES = 1
 _MIN_PARSER_VERSION = "1.0.1"
 
 _FILES = {
-    "manifest.json": ("What the model is and how to call it, as JSON.", _DESCRIPTIONS),
+    MANIFEST: ("What the model is and how to call it, as JSON.", _DESCRIPTIONS),
     "source_vocabulary.txt": (
         "The pieces of the source, one a line in the order of ids, escaped as in JSON.",
         _VOCABULARY,
@@ -89,12 +91,13 @@ class _ModelMetadata(NamedTuple):
 def attach_metadata(model_bytes, manifest, files, *, version="1"):
     """Puts metadata into a model, and the files that it tells of behind the model.
 
-    Metadata and files that the model has already are replaced.
+    Metadata and files that the model has already are replaced. The first file is
+    ``manifest.json``, with the SHA-256 of all bytes before the files added.
 
     Args:
         model_bytes: A ``.tflite`` model, its outputs in the order of the manifest.
         manifest: What ``manifest.json`` holds.
-        files: ``{name: text}``, names as an export gives them.
+        files: The other files, ``{name: text}``, names as an export gives them.
         version: The version of the model, as its maker counts.
 
     Raises:
@@ -102,9 +105,13 @@ def attach_metadata(model_bytes, manifest, files, *, version="1"):
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
     subgraphs = _subgraphs(model, manifest["signatures"])
-    metadata = metadata_bytes(manifest, files, subgraphs, version=version)
+    names = [MANIFEST, *files]
+    metadata = metadata_bytes(manifest, names, subgraphs, version=version)
     _metadata_buffer(model).data = np.frombuffer(metadata, np.uint8)
-    return attach_files(packed(model), files)
+    flatbuffer = packed(model)
+    manifest = {**manifest, CHECKSUM: checksum(flatbuffer)}
+    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+    return attach_files(flatbuffer, {MANIFEST: text, **files})
 
 
 def metadata_bytes(manifest, files, subgraphs, *, version="1"):

@@ -1,35 +1,42 @@
 """Runs an exported model: ``ai-edge-litert`` and numpy, no TensorFlow."""
 
-import io
-import json
+import contextlib
+import logging
+import os
 import threading
-import zipfile
-from pathlib import Path
+import weakref
 
 import numpy as np
 
+from pocketseq.export.container import read_container
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.translation import Translation, prepare
+from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
-# A .tflite file has this at its byte 4.
-_FILE_IDENTIFIER = b"TFL3"
+logger = logging.getLogger(__name__)
 
 
 class Translator:
     """Translates with a ``.tflite`` file that an export has written.
 
     A file with several lengths translates each text by the shortest that holds it. May
-    be called from several threads; the calls then wait for one another.
+    be called from several threads; the calls then wait for one another. A process that
+    is forked meanwhile may go on with its copy.
+
+    The file is read into memory, and its checksum compared, before the runtime sees any
+    of it. Files from before there were checksums still open, with a warning: a runtime
+    may crash on damage in their weights, or answer wrongly.
 
     Args:
         path: The file.
         threads: How many threads the runtime may use.
         length: Use the signatures of this length for all texts.
+        xnnpack: Whether the runtime may use XNNPACK; else its built-in kernels
+            compute, as they do on iOS unless an app asks otherwise.
 
     Raises:
-        UserError: There is no such file, it is not an exported model, or it has no
-            such length.
+        UserError: There is no such file, it is not an exported model, it is damaged,
+            the runtime cannot run it, or it has no such length.
 
     Example:
         >>> translator = Translator("model-int8.tflite")
@@ -41,24 +48,32 @@ class Translator:
     #: Whether translations come with an alignment.
     gives_alignment = True
 
-    def __init__(self, path, *, threads=1, length=None):
-        self.manifest = read_manifest(path)
+    def __init__(self, path, *, threads=1, length=None, xnnpack=True):
+        container = read_container(path)
+        if not container.is_checked:
+            logger.warning(
+                "%s: an older export without a checksum: nothing shows whether its "
+                "weights are damaged; exporting again adds one", path,
+            )  # fmt: skip
+        self.manifest = container.manifest
         self.target_kind, self.target_normalization = target_of(self.manifest)
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._lock = threading.Lock()
-        self._interpreter = Interpreter(str(path), num_threads=threads)
-        self.lengths, self.beam_size = _signatures(self._interpreter)
+        # A thread may come back to it: a signal handler may fork within a call.
+        self._lock = threading.RLock()
+        self._runners = {}
+        _forks.add(self)
+        with _refused_by_runtime(path), self._lock:
+            self._interpreter = _interpreter(container.data, threads, xnnpack)
+            self.lengths, self.beam_size = _signatures(self._interpreter)
         if length is not None:
             if length not in self.lengths:
                 known = ", ".join(map(str, self.lengths))
                 raise UserError(f"{path}: no length {length}, expected one of {known}")
             self.lengths = {length: self.lengths[length]}
         self.max_code_points = max(self.lengths)
-        self._runners = {}
         # The first call prepares the graph: here, so that later ones are all alike.
-        for one in self.lengths:
-            self.run(np.zeros((1, one), np.int32))
+        with _refused_by_runtime(path):
+            for one in self.lengths:
+                self.run(np.zeros((1, one), np.int32))
 
     def __call__(self, text):
         """Returns the best translation of one text, a string."""
@@ -74,10 +89,12 @@ class Translator:
             n_best: How many translations of each text to return.
 
         Returns:
-            A list of ``n_best`` :class:`Translation` for each text, best first.
+            For each text a list of ``n_best`` :class:`Translation`, best first; of
+            fewer where there are no more, as of an empty text.
 
         Raises:
             UserError: The file holds no search with such a beam.
+            TypeError: ``texts`` is one string.
         """
         beam = self._needs_beam(beam_size, n_best)
         return [
@@ -139,10 +156,77 @@ class Translator:
         for codes, score, alignment in zip(
             outputs["text"], outputs["score"], outputs["alignment"], strict=True
         ):
+            if score < NO_SCORE:
+                break
             translated = text_of(codes)
             alignment = alignment[: len(translated), : len(text)]
             translations.append(Translation(text, translated, float(score), alignment))
         return translations[:n_best]
+
+
+class _Forks:
+    """Lets no fork happen while a translator is at work: its copy would never end.
+
+    A child process has only the thread that forked, so a lock that another one held
+    would stay held, and an interpreter that was within a call would stay there.
+    """
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._translators = weakref.WeakSet()
+        self._held = []
+
+    def add(self, translator):
+        with self._lock:
+            self._translators.add(translator)
+
+    def before(self):
+        self._lock.acquire()
+        held = list(self._translators)
+        for translator in held:
+            translator._lock.acquire()
+        self._held.append(held)
+
+    def after(self):
+        for translator in self._held.pop():
+            translator._lock.release()
+        self._lock.release()
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(
+        before=_forks.before,
+        after_in_parent=_forks.after,
+        after_in_child=_forks.after,
+    )
+
+
+def _interpreter(data, threads, xnnpack):
+    # Imported here because it takes long, and reading a manifest does without.
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.AUTO
+    if not xnnpack:
+        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    # By content: a file that somebody cuts off while it is mapped ends the process.
+    return Interpreter(
+        model_content=data,
+        num_threads=threads,
+        experimental_op_resolver_type=resolver,
+    )
+
+
+@contextlib.contextmanager
+def _refused_by_runtime(path):
+    """Turns what a runtime raises for a model that it cannot run into a UserError."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{path}: the runtime cannot run it, expected a whole .tflite file that an "
+            f"export has written, and a runtime that is new enough ({error})"
+        ) from error
 
 
 def _signatures(interpreter):
@@ -175,22 +259,9 @@ def text_of(code_points):
 
 
 def read_manifest(path):
-    """Reads the manifest inside an exported model.
+    """Reads the manifest inside an exported model, and makes sure the file is whole.
 
     Raises:
-        UserError: There is no such file, or it is not an exported model.
+        UserError: There is no such file, no export has written it, or it is damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file, expected a .tflite file")
-    data = path.read_bytes()
-    if data[4:8] != _FILE_IDENTIFIER:
-        raise UserError(f"{path}: expected a run folder or a .tflite file")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return json.loads(archive.read("manifest.json"))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{path}: no manifest in it, expected a .tflite file that an export has "
-            f"written ({error})"
-        ) from error
+    return read_container(path).manifest

@@ -12,7 +12,7 @@ from pocketseq.export.runtime import target_of
 from pocketseq.export.writing import write
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.special import PAD
-from pocketseq.pipeline.translation import Translation, prepare
+from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 # Where a SavedModel keeps files that its loader does not read.
 _MANIFEST = "assets.extra/manifest.json"
@@ -169,7 +169,11 @@ class SavedModelTranslator:
             ):
                 best = list(zip(*parts, strict=True))[:n_best]
                 results.append(
-                    [Translation(source, t.decode(), float(s), None) for t, s in best]
+                    [
+                        Translation(source, text.decode(), float(score), None)
+                        for text, score in best
+                        if not score < NO_SCORE
+                    ]
                 )
         return results
 

@@ -11,6 +11,7 @@ from pocketseq.pipeline.evaluation import ERROR_RATES, METRICS, in_normal_form
 from pocketseq.pipeline.normalization import NO_NORMALIZATION
 from pocketseq.pipeline.search import best_candidates
 from pocketseq.pipeline.special import PAD, START
+from pocketseq.pipeline.translation import NO_SCORE
 
 # Where the best two candidates are this close, in log-probability, rounding decides.
 NEAR_TIE = 1e-4
@@ -18,9 +19,6 @@ NEAR_TIE = 1e-4
 # The largest differences from Keras that float32 rounding explains.
 SCORE_TOLERANCE = 1e-3
 ALIGNMENT_TOLERANCE = 1e-2
-
-# Hypotheses that do not exist score below it.
-_NO_SCORE = -1e6
 
 _RESAMPLES = 2000
 
@@ -65,7 +63,9 @@ def compare(translator, expected, actual):
     # So many are no ties, and to look at each would take long.
     near_ties = [False] * len(different)
     if len(different) <= _MOST_TIES:
-        near_ties = _near_ties(translator, different)
+        # Of a text for which there are fewer hypotheses, the beam cannot be told.
+        beam_size = max(map(len, expected), default=1)
+        near_ties = _near_ties(translator, different, beam_size)
     return Equality(
         examples=len(expected),
         near_ties=sum(near_ties),
@@ -79,10 +79,12 @@ def compare(translator, expected, actual):
 
 def _first_difference(wanted, found):
     """Says in what two lists of hypotheses differ first; empty where they are equal."""
-    pairs = enumerate(zip(wanted, found, strict=True), start=1)
+    pairs = enumerate(zip(wanted, found, strict=False), start=1)
     for rank, pair in pairs:
         if difference := _difference(*pair):
             return f"hypothesis {rank}: {difference}" if len(wanted) > 1 else difference
+    if len(wanted) != len(found):
+        return f"Keras finds {len(wanted)} hypotheses, the file {len(found)}"
     return ""
 
 
@@ -93,8 +95,8 @@ def _difference(wanted, found):
         return "the file's score or alignment is not a finite number"
     if wanted.text != found.text:
         return f"Keras says {wanted.text!r}, the file {found.text!r}"
-    if max(wanted.score, found.score) < _NO_SCORE:
-        return ""  # there are fewer hypotheses than asked for
+    if max(wanted.score, found.score) < NO_SCORE:
+        return ""  # neither exists
     if not abs(wanted.score - found.score) <= SCORE_TOLERANCE:
         return f"Keras' score is {wanted.score:.5f}, the file's {found.score:.5f}"
     if found.alignment is None:
@@ -111,12 +113,13 @@ def _is_finite(translation):
     return bool(np.isfinite(translation.score) and np.isfinite(alignment).all())
 
 
-def _near_ties(translator, different):
+def _near_ties(translator, different, beam_size):
     """Whether each of some pairs parts at a step where two candidates were level."""
-    if different and len(different[0][0]) > 1:
+    if beam_size > 1:
         return [
-            _differs_in_text(*pair[:2]) and _beam_is_level(translator, *pair[:2])
-            for pair in different
+            _differs_in_text(wanted, found)
+            and _beam_is_level(translator, wanted[0].source, beam_size)
+            for wanted, found, _ in different
         ]
     ties = []
     for wanted, found, _ in different:
@@ -136,14 +139,14 @@ def _differs_in_text(wanted, found):
     """Whether two lists of hypotheses differ in text first, with all numbers finite."""
     if not all(map(_is_finite, found)):
         return False
-    pairs = zip(wanted, found, strict=True)
-    first = next(pair for pair in pairs if _difference(*pair))
-    return first[0].text != first[1].text
+    pairs = zip(wanted, found, strict=False)
+    first = next((pair for pair in pairs if _difference(*pair)), None)
+    return first is not None and first[0].text != first[1].text
 
 
-def _beam_is_level(translator, wanted, found):
+def _beam_is_level(translator, source, beam_size):
     """Whether a beam search came to a step at which two candidates were level."""
-    margins = beam_margins(translator, wanted[0].source, len(found))
+    margins = beam_margins(translator, source, beam_size)
     return min(margins, default=np.inf) < NEAR_TIE
 
 
@@ -158,23 +161,45 @@ def beam_margins(translator, source, beam_size):
         source: A text.
         beam_size: The beam.
     """
+    return _margins_of_beams(translator, [source], beam_size)[:, 0].tolist()
+
+
+def smallest_beam_margins(translator, sources, beam_size):
+    """Returns the smallest of the :func:`beam_margins` of each of some texts."""
+    smallest = []
+    for first in range(0, len(sources), _ROWS):
+        rows = sources[first : first + _ROWS]
+        margins = _margins_of_beams(translator, rows, beam_size)
+        smallest += margins.min(axis=0, initial=np.inf).tolist()
+    return smallest
+
+
+def _margins_of_beams(translator, sources, beam_size):
+    """Returns the margins of each step and text, ``(steps, texts)``.
+
+    When a text's beam has ended, its last margin stays until those of all have.
+    """
     margins = []
 
     def look_on(totals, scores):
-        best = tf.math.top_k(tf.reshape(scores, [-1]), beam_size + 1).values.numpy()
-        gaps = (best[:-1] - best[1:])[best[:-1] > _NO_SCORE]
-        margins.append(float(min(gaps, default=np.inf)))
+        flat = tf.reshape(scores, [len(sources), -1])
+        best = tf.math.top_k(flat, beam_size + 1).values.numpy()
+        gaps = np.where(best[:, :-1] > NO_SCORE, best[:, :-1] - best[:, 1:], np.inf)
+        margins.append(gaps.min(axis=1))
         return best_candidates(totals, scores)
 
-    ids = translator.source_tokenizer.tokenize(tf.constant([source]))
+    ids = translator.source_tokenizer.tokenize(tf.constant(sources))
+    lengths = tf.cast(ids.row_lengths(), tf.int32)
+    # At least one column, for a batch of empty texts.
+    width = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
     translator.model.search(
-        ids.to_tensor(PAD),
-        tf.cast(ids.row_lengths(), tf.int32),
+        ids.to_tensor(PAD, shape=[None, width]),
+        lengths,
         beam_size=beam_size,
         choose=look_on,
         **translator.search_options,
     )
-    return margins
+    return np.reshape(margins, [-1, len(sources)])
 
 
 def _first_different_step(translator, wanted, found):

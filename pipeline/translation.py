@@ -11,6 +11,9 @@ from pocketseq.pipeline.special import UNKNOWN_PIECE
 
 logger = logging.getLogger(__name__)
 
+#: Hypotheses that do not exist score below it: a search may find fewer than it keeps.
+NO_SCORE = -1e6
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,7 +44,12 @@ def prepare(texts, max_code_points):
     """Returns texts in NFC, each up to its first U+0000, cut to the model's length.
 
     Logs how many were cut.
+
+    Raises:
+        TypeError: There is one string, which is not a list of texts.
     """
+    if isinstance(texts, str):
+        raise TypeError(f"texts: expected a list of strings, not one string: {texts!r}")
     prepared = []
     cut = 0
     for text in texts:
@@ -51,6 +59,6 @@ def prepare(texts, max_code_points):
         prepared.append(whole[:max_code_points])
     if cut:
         logger.warning(
-            "cut %d of %d texts to %d code points", cut, len(texts), max_code_points
+            "cut %d of %d texts to %d code points", cut, len(prepared), max_code_points
         )
     return prepared

@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.composition import composition_of
+from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.special import END, PAD
-from pocketseq.pipeline.translation import Translation, prepare
+from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 # Rows of a batch. More brings no speed on a CPU and costs memory.
 _ROWS = 256
@@ -95,9 +96,19 @@ class ModelTranslator:
                 translation.
 
         Returns:
-            A list of ``n_best`` :class:`Translation` for each text, best first.
+            For each text a list of ``n_best`` :class:`Translation`, best first; of
+            fewer where there are no more, as of an empty text.
+
+        Raises:
+            UserError: The beam does not hold ``n_best``.
+            TypeError: ``texts`` is one string.
         """
         beam_size = beam_size or max(self.config.search.beam_size, n_best)
+        if n_best > beam_size:
+            raise UserError(
+                f"the {n_best} best of a beam of {beam_size}: expected --beam and "
+                f"--n-best to fit"
+            )
         texts = prepare(texts, self.source_tokenizer.max_code_points)
         ids = self.source_tokenizer.tokenize(tf.constant(texts, tf.string))
         lengths = ids.row_lengths().numpy().astype(np.int32)
@@ -113,10 +124,11 @@ class ModelTranslator:
             source_ids = tf.gather(ids, rows).to_tensor(PAD, shape=[None, width])
             found = self.search(source_ids, tf.constant(lengths[rows]), beam_size)
             for row, *one in zip(rows, *(part.numpy() for part in found), strict=True):
-                hypotheses = zip(*one, strict=True)
+                hypotheses = list(zip(*one, strict=True))[:n_best]
                 results[row] = [
-                    self._finish(texts[row], *hypothesis)
-                    for _, hypothesis in zip(range(n_best), hypotheses, strict=False)
+                    self._finish(texts[row], ids, length, score, attention)
+                    for ids, length, score, attention in hypotheses
+                    if not score < NO_SCORE
                 ]
 
         # Where an operation keeps to one core, batches share out the others.

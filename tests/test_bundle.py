@@ -4,13 +4,15 @@ import hashlib
 import io
 import json
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 from test_flatbuffer import model_with_a_flex_operator
 
@@ -113,6 +115,7 @@ def test_a_good_export_passes_and_writes_every_file(report):
         "saved_model",
         "manifest.json",
         "golden.jsonl",
+        "golden_beam.jsonl",
         "README.md",
         "LICENSES.md",
     }
@@ -151,13 +154,9 @@ def test_float32_equals_keras_in_every_signature(report, keras, dev_texts, lengt
             expected, file.translate(texts, **options), strict=True
         ):
             for one, other in zip(wanted, found, strict=True):
-                assert (one.score < -1e6) == (other.score < -1e6)
-                if one.score > -1e6:
-                    assert (other.source, other.text) == (one.source, one.text)
-                    assert other.score == pytest.approx(one.score, abs=1e-4)
-                    np.testing.assert_allclose(
-                        other.alignment, one.alignment, atol=1e-3
-                    )
+                assert (other.source, other.text) == (one.source, one.text)
+                assert other.score == pytest.approx(one.score, abs=1e-4)
+                np.testing.assert_allclose(other.alignment, one.alignment, atol=1e-3)
 
 
 def test_weights_are_stored_once_for_all_signatures(report, keras):
@@ -304,7 +303,7 @@ def test_a_lone_file_describes_itself(path, keras, manifest, tmp_path):
         inside = json.loads(files.read("manifest.json"))
         lines = files.read("target_vocabulary.txt").decode().splitlines()
     # What the file is; how good it is was measured when it was there.
-    assert inside == {**manifest, "models": {}}
+    assert inside == {**manifest, "models": {}, "flatbuffer_sha256": ANY}
     assert tuple(lines) == keras.target_tokenizer.pieces
     assert Translator(alone)("abc") == keras.translate(["abc"])[0][0].text
 
@@ -347,6 +346,73 @@ def test_golden_lines_hold_in_every_file(report, path, recipe):
         assert text_of(found["text"][0]) == line["translation"]
         tolerance = 1e-3 if recipe == "float32" else 0.05
         assert abs(found["score"][0] - line["score"]) <= tolerance
+
+
+@pytest.mark.parametrize("xnnpack", [True, False])
+def test_golden_lines_hold_under_all_kernels(report, path, recipe, xnnpack):
+    """The built-in kernels are what iOS uses where an app does not ask otherwise."""
+    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.AUTO if xnnpack else kernels,
+    )
+    run = interpreter.get_signature_runner("translate")
+    run_beam = interpreter.get_signature_runner("translate_beam")
+    tolerance = 1e-3 if recipe == "float32" else 0.05
+    for line in golden(report, "golden.jsonl"):
+        assert list(line) == ["text", "translation", "score", "search"]
+        found = run(text=as_an_app_does(line["text"]))
+        assert text_of(found["text"][0]) == line["translation"]
+        assert abs(found["score"][0] - line["score"]) <= tolerance
+    for line in golden(report, "golden_beam.jsonl"):
+        found = run_beam(text=as_an_app_does(line["text"]))
+        there = len(line["translations"])
+        texts = [text_of(codes) for codes in found["text"]]
+        assert texts[:there] == line["translations"]
+        np.testing.assert_allclose(
+            found["score"][:there], line["scores"], atol=tolerance
+        )
+
+
+def test_golden_lines_are_chosen_under_both_sets_of_kernels(
+    small_run, tmp_path, monkeypatch
+):
+    asked = []
+
+    def golden_lines(translator, files, sources, *, beam_size=None):
+        opened = [(opener(), tolerance) for opener, tolerance in files]
+        asked.append((beam_size, [opener.keywords["xnnpack"] for opener, _ in files]))
+        assert [tolerance for _, tolerance in opened] == [1e-3, 1e-3]
+        return ["{}"] * 100
+
+    monkeypatch.setattr(bundle, "golden_lines", golden_lines)
+    options = Options(recipes=("float32",), beam_size=2)
+    assert export_bundle(small_run, options, output=tmp_path / "out").passed
+    assert asked == [(None, [True, False]), (2, [True, False])]
+
+
+def golden(report, name):
+    lines = (report.folder / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def as_an_app_does(text):
+    codes = [ord(c) for c in unicodedata.normalize("NFC", text.split("\0")[0])][:16]
+    return np.array([codes + [0] * (16 - len(codes))], np.int32)
+
+
+def test_golden_lines_say_with_which_search_they_were_found(report):
+    assert {line["search"] for line in golden(report, "golden.jsonl")} == {"greedy"}
+    lines = golden(report, "golden_beam.jsonl")
+    assert len(lines) >= 20
+    for line in lines:
+        assert list(line) == ["text", "translations", "scores"]
+        assert (
+            len(line["translations"])
+            == len(line["scores"])
+            == (BEAM if line["text"].strip("\0") else 1)
+        )
+        assert line["scores"] == sorted(line["scores"], reverse=True)
 
 
 def test_an_existing_folder_is_kept_without_force(trained_run, report):

@@ -5,7 +5,9 @@ import io
 import json
 import zipfile
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import distribution
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -20,7 +22,6 @@ from pocketseq.export.tflite import convert
 N, M = 3, 4
 OUTPUTS = ["text", "score", "alignment"]
 FILES = {
-    "manifest.json": '{"format": 1}\n',
     "source_vocabulary.txt": "a\nß\n",
     "target_vocabulary.txt": "AH\nEH\n",
 }
@@ -167,6 +168,8 @@ def test_the_files_behind_the_model_are_the_ones_that_are_described():
     with_metadata = attach_metadata(model(), manifest(), files)
     with zipfile.ZipFile(io.BytesIO(with_metadata)) as archive:
         inside = {name: archive.read(name).decode() for name in archive.namelist()}
+    described_manifest = json.loads(inside.pop("manifest.json"))
+    assert described_manifest == {**manifest(), "flatbuffer_sha256": ANY}
     assert inside == files
     types = published().AssociatedFileType
     described = read(with_metadata).associatedFiles
@@ -177,6 +180,17 @@ def test_the_files_behind_the_model_are_the_ones_that_are_described():
         "notes.txt": types.UNKNOWN,
     }
     assert all(file.description for file in described[:3])
+
+
+def test_the_manifest_holds_the_checksum_of_all_bytes_before_the_files():
+    with_metadata = attach_metadata(model(), manifest(), FILES)
+    with zipfile.ZipFile(io.BytesIO(with_metadata)) as archive:
+        found = json.loads(archive.read("manifest.json"))["flatbuffer_sha256"]
+        start = min(entry.header_offset for entry in archive.infolist())
+    assert sha256(with_metadata[:start]).hexdigest() == found
+    # What is hashed is the model as it is stored, its metadata included.
+    assert read(with_metadata[:start]).name == b"pronunciation"
+    assert with_metadata[start : start + 4] == b"PK\x03\x04"
 
 
 def test_the_model_runs_as_before():

@@ -1,15 +1,21 @@
 """The Python runtime of exported files."""
 
-import json
 import logging
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from ai_edge_litert.tools import flatbuffer_utils
 
+from pocketseq.export.container import read_container
+from pocketseq.export.flatbuffer import finished, packed
+from pocketseq.export.graph import translate_function
+from pocketseq.export.metadata import attach_metadata
 from pocketseq.export.runtime import Translator, text_of
+from pocketseq.export.tflite import convert
 from pocketseq.export.verification import compare
 from pocketseq.pipeline.errors import UserError
 
@@ -21,11 +27,6 @@ WORDS = ["abc", "fed", "be", "cafe", "dad", "face", "abcdefab", "abcdefabc", ""]
 
 def write_file(path, translator, lengths, beam_size):
     """Writes a file as an export does, without all that an export checks."""
-    from pocketseq.export.flatbuffer import finished
-    from pocketseq.export.graph import translate_function
-    from pocketseq.export.metadata import attach_metadata
-    from pocketseq.export.tflite import convert
-
     functions, signatures = {}, {}
     for length in lengths:
         sized = translator.resized(length)
@@ -49,9 +50,8 @@ def write_file(path, translator, lengths, beam_size):
         "signatures": signatures,
         "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
     }
-    files = {"manifest.json": json.dumps(manifest)}
     model = finished(convert(functions), OUTPUTS)
-    path.write_bytes(attach_metadata(model, manifest, files))
+    path.write_bytes(attach_metadata(model, manifest, {}))
     return path
 
 
@@ -125,6 +125,68 @@ def test_threads_that_share_a_translator_get_their_own_answers(translator):
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(translate, words, beams))
     assert answers == [expected[asked] for asked in zip(words, beams, strict=True)]
+
+
+# Forks while other threads translate; a child that hangs is ended by its alarm.
+FORKS = """
+import os, signal, sys, threading, time
+from pocketseq.export.runtime import Translator
+
+translators = [Translator(sys.argv[1], threads=int(sys.argv[2])) for _ in range(2)]
+ended = threading.Event()
+
+def work(translator):
+    while not ended.is_set():
+        translator("fedcba")
+
+def forked():
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        fresh = Translator(sys.argv[1])
+        os._exit({one("abc") for one in [*translators, fresh]} != {"C2 B1 A0"})
+    return os.waitpid(child, 0)[1]
+
+threads = [threading.Thread(target=work, args=(one,)) for one in translators]
+for thread in threads:
+    thread.start()
+print([forked() for _ in range(8)], flush=True)
+ended.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_forked_while_others_translate_translates(path, threads):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(path), str(threads)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [str([0] * 8)]
+
+
+# As a signal handler may do it.
+FORK_WITHIN_A_CALL = """
+import os, signal, sys
+from pocketseq.export.runtime import Translator
+
+translator = Translator(sys.argv[1])
+signal.alarm(20)
+with translator._lock:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+print(os.waitpid(child, 0)[1], translator("abc"))
+"""
+
+
+def test_a_fork_within_a_call_of_the_same_thread_does_not_wait_for_it(path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_WITHIN_A_CALL, str(path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "0 C2 B1 A0\n"
 
 
 def test_answers_are_copies_that_later_calls_leave_alone(translator):
@@ -219,6 +281,16 @@ def test_the_n_best_come_best_first(translator, keras):
     assert [best.text for best in one] == [found[0].text]
 
 
+def test_hypotheses_that_do_not_exist_are_left_out(translator):
+    ((best,),) = translator.translate([""], n_best=BEAM)
+    assert (best.text, best.score) == ("", 0)
+
+
+def test_one_string_is_not_a_list_of_texts(translator):
+    with pytest.raises(TypeError, match="expected a list of strings, not one string"):
+        translator.translate("abc")
+
+
 def test_one_translation_is_searched_greedily_unless_the_recipe_prefers_a_beam(
     translator, calls, monkeypatch
 ):
@@ -276,6 +348,34 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         UserError, match="words.tsv: expected a run folder or a .tflite"
     ):
         Translator(text)
+
+
+def test_the_built_in_kernels_answer_as_xnnpack_does(path, translator):
+    plain = Translator(path, xnnpack=False)
+    for found, expected in zip(
+        plain.translate(WORDS), translator.translate(WORDS), strict=True
+    ):
+        assert [one.text for one in found] == [one.text for one in expected]
+
+
+def test_a_file_that_is_cut_off_while_it_is_open_still_translates(path, tmp_path):
+    copy = tmp_path / "copy.tflite"
+    copy.write_bytes(path.read_bytes())
+    translator = Translator(copy)
+    os.truncate(copy, 0)  # a mapped file would end the process here
+    assert translator("abc") == "C2 B1 A0"
+
+
+def test_a_model_that_the_runtime_refuses_is_a_mistake_of_the_users(path, tmp_path):
+    """Such as one that needs a newer runtime; here, operators that no one knows."""
+    container = read_container(path)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(container.data))
+    for code in model.operatorCodes:
+        code.version = 99
+    newer = tmp_path / "newer.tflite"
+    newer.write_bytes(attach_metadata(packed(model), container.manifest, {}))
+    with pytest.raises(UserError, match="newer.tflite: the runtime cannot run it"):
+        Translator(newer)
 
 
 def test_a_model_of_other_origin_is_refused(path, tmp_path):

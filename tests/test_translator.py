@@ -7,6 +7,7 @@ import tensorflow as tf
 from conftest import backwards
 
 from pocketseq.pipeline.configuration import Config, SideConfig
+from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
 from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordPieceTokenizer
@@ -173,10 +174,27 @@ def test_texts_are_composed_before_they_are_cut():
 def test_the_n_best_are_different_and_sorted_by_score(beam):
     for text, best in zip(TEXTS, beam, strict=True):
         scores = [one.score for one in best]
-        assert len(best) == 3
+        assert len(best) == (3 if text else 1)
         assert scores == sorted(scores, reverse=True)
         if text.strip():
             assert len({one.text for one in best}) == 3
+
+
+def test_hypotheses_that_do_not_exist_are_left_out(translator):
+    (empty, word) = translator.translate(["", "ab"], n_best=4)
+    assert [(one.text, one.score) for one in empty] == [("", 0)]
+    assert len(word) == 4
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_more_than_a_beam_holds_cannot_be_asked_for(translator, beam_size):
+    with pytest.raises(UserError, match=f"the 3 best of a beam of {beam_size}: expec"):
+        translator.translate(["ab"], beam_size=beam_size, n_best=3)
+
+
+def test_one_string_is_not_a_list_of_texts(translator):
+    with pytest.raises(TypeError, match="expected a list of strings, not one string"):
+        translator.translate("phone")
 
 
 def test_a_beam_is_never_worse_than_the_greedy_search_on_learned_words(greedy, beam):

@@ -12,6 +12,7 @@ from pocketseq.export.verification import (
     beam_margins,
     compare,
     quality_loss,
+    smallest_beam_margins,
     step_margins,
     translate_timed,
 )
@@ -152,6 +153,14 @@ def test_hypotheses_that_do_not_exist_are_equal_whatever_they_hold(translator, b
     assert "hypothesis 3" in line
 
 
+def test_fewer_hypotheses_than_keras_finds_are_a_difference(translator, beams):
+    fewer = [beams[0][:2], *beams[1:]]
+    (line,) = compare(translator, beams, fewer).differences
+    assert line == "'abc': Keras finds 3 hypotheses, the file 2"
+    (line,) = compare(translator, fewer, beams).differences
+    assert line == "'abc': Keras finds 2 hypotheses, the file 3"
+
+
 def test_a_first_difference_at_a_tie_is_counted_and_let_through(level):
     expected = level.translate(TEXTS)
     # Of two that are level, the one with the smaller id wins.
@@ -235,6 +244,15 @@ def next_logs(translator, source, ids):
     )
     last = logits.numpy()[0, -1].astype(np.float64)
     return last - np.log(np.exp(last).sum())
+
+
+def test_smallest_margins_of_texts_together_are_those_of_each_alone(translator):
+    texts = ["cab", "abcdefabcdefab", "fed", "a"]
+    *found, empty = smallest_beam_margins(translator, [*texts, ""], 3)
+    alone = [min(beam_margins(translator, text, 3)) for text in texts]
+    # Other shapes round otherwise.
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert empty > 1e6  # nothing to decide
 
 
 def test_margins_show_a_tie_and_no_other_step(level):
