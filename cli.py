@@ -439,8 +439,12 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
         )
     for block in [texts] if texts else _input_blocks():
         found = translator.translate(block, beam_size=beam, n_best=n_best)
-        for translation in (one for best in found for one in best):
-            _print(_shown(translation, scores, alignment))
+        for best in found:
+            for translation in best:
+                _print(_shown(translation, scores, alignment))
+            # Lines are counted by who reads them: of an empty text there is one only.
+            for _ in range(0 if alignment else n_best - len(best)):
+                _print("-inf\t" if scores else "")
 
 
 @main.command("export")
@@ -699,14 +703,22 @@ def _native_messages_hidden():
     and come through.
     """
     sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    handlers = [
+        handler
+        for handler in logging.getLogger("pocketseq").handlers
+        if getattr(handler, "stream", None) is sys.__stderr__
+    ]
+    with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as visible:
+        for handler in handlers:  # what we say ourselves is to be seen
+            handler.setStream(visible)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(visible.fileno(), 2)
+            for handler in handlers:
+                handler.setStream(sys.__stderr__)
 
 
 if __name__ == "__main__":

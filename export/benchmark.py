@@ -8,6 +8,8 @@ import json
 import resource
 import sys
 import time
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pocketseq.export.container import read_container
 from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.pipeline.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.runs import Run
 
 # Enough for a 95th percentile.
 _TEXTS = 1000
@@ -27,12 +30,17 @@ _CONTINUATION = "##"
 def benchmark_texts(path):
     """Returns texts for a model: of its dev set, its test set or its training set.
 
-    Where none of them can be read here, those of ``golden.jsonl`` beside the file.
+    A file in the export folder of its run is measured on the run's own files. Where
+    none of them can be read here, on those of ``golden.jsonl`` beside the file.
 
     Raises:
         UserError: There are none, either.
     """
     data = read_manifest(path)["recipe"]["data"]
+    run = Run(Path(path).resolve().parents[1])
+    if run.config_path.is_file():
+        with suppress(UserError):  # somebody else's config.toml
+            data = asdict(run.config().data)
     for source, target in (
         (data["dev"], data["dev_target"]),
         (data["test"], ""),
@@ -51,8 +59,9 @@ def benchmark_texts(path):
             f"{path}: neither its data ({data['dev'] or data['train']}) can be read "
             f"here nor {golden}, expected one of them for texts to measure with"
         )
-    lines = golden.read_text(encoding="utf-8").splitlines()
-    return [text for line in lines if (text := json.loads(line)["text"])]
+    # Lines end with \n; texts may hold other line separators.
+    lines = golden.read_text(encoding="utf-8").split("\n")
+    return [text for line in filter(None, lines) if (text := json.loads(line)["text"])]
 
 
 def measure(path, texts):

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
@@ -305,15 +305,18 @@ class _Export:
         if int8_rows not in self._models_by_rows:
             copy = self.run.load()  # because tables cannot be undone
             copy.model.use_tables(int8=int8_rows)
-            functions = {
-                _signature(n, self.lengths, beam): translate_function(
-                    copy.resized(n), beam_size=beam
-                )
-                for n in self.lengths
-                for beam in self._beams()
-            }
+            resized = {n: copy.resized(n) for n in self.lengths}
             with _writing(Path(gettempdir())):  # where the converter works
-                self._models_by_rows[int8_rows] = convert(functions)
+                # Nothing here keeps the functions, so that they can go on the way.
+                self._models_by_rows[int8_rows] = convert(
+                    {
+                        _signature(n, self.lengths, beam): translate_function(
+                            resized[n], beam_size=beam
+                        )
+                        for n in self.lengths
+                        for beam in self._beams()
+                    }
+                )
         return self._models_by_rows[int8_rows]
 
     def make_saved_model(self, folder):
@@ -442,7 +445,7 @@ class _Export:
             **({"beam_size": beam_size} if beam_size else {}),
             "signatures": signatures,
             "models": models,
-            "recipe": asdict(self.config),
+            "recipe": asdict(_without_folders(self.config)),
         }
 
     def write_bundle(self, folder):
@@ -461,7 +464,7 @@ class _Export:
             self._write_golden_lines(folder, models)
             _write(folder / "README.md", self._readme(folder, models))
         _write(folder / "manifest.json", _json(self._manifest(models)))
-        _write(folder / "LICENSES.md", _licenses(self.config))
+        _write(folder / "LICENSES.md", _licenses(_without_folders(self.config)))
 
     def _readme(self, folder, models):
         # Lines end with \n; texts may hold other line separators.
@@ -563,6 +566,20 @@ def _writing(path):
             yield
     except tf.errors.OpError as error:
         raise UserError(f"{path}: cannot be written: {error.message}") from error
+
+
+def _without_folders(config):
+    """Returns the configuration for others: files and runs by their names alone.
+
+    Where somebody keeps them is nobody's business, and of no use elsewhere.
+    """
+    data = config.data
+    names = ("train", "train_target", "dev", "dev_target", "test")
+    return replace(
+        config,
+        base=Path(config.base).name,
+        data=replace(data, **{name: Path(getattr(data, name)).name for name in names}),
+    )
 
 
 def _licenses(config):

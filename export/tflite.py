@@ -7,6 +7,8 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
+from pocketseq.pipeline.machine import release_memory
+
 
 def convert(functions):
     """Converts functions to one float32 model with builtin operations only.
@@ -20,20 +22,30 @@ def convert(functions):
     Returns:
         The bytes of the model.
     """
-    module = tf.Module()
+    names = list(functions)
+    with tempfile.TemporaryDirectory() as folder:
+        _save_frozen(functions, folder)
+        # The converter takes as much memory again as the graphs, which it does not need.
+        del functions
+        release_memory()
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=names
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        model = converter.convert()
+    release_memory()
+    return model
+
+
+def _save_frozen(functions, folder):
+    """Writes a SavedModel of functions whose weights are constants."""
     signatures = {}
     for name, function in functions.items():
         frozen = convert_variables_to_constants_v2(
             function.get_concrete_function(), lower_control_flow=False
         )
         signatures[name] = _named(frozen, function)
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures)
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        return converter.convert()
+    tf.saved_model.save(tf.Module(), folder, signatures=signatures)
 
 
 def _named(frozen, function):

@@ -136,6 +136,14 @@ def test_the_alignment_is_a_json_object_a_line(model):
     assert "\u00e9" in lines[1]
 
 
+def test_a_text_with_fewer_translations_has_as_many_lines(model):
+    arguments = ["--beam", "3", "--n-best", "3"]
+    first, *others = output_of("translate", *model, *arguments, "", "cafe")
+    assert (first, others[:2]) == ("", ["", ""]) and all(others[2:])
+    lines = output_of("translate", *model, *arguments, "--scores", "")
+    assert lines == ["0.0000\t", "-inf\t", "-inf\t"]
+
+
 def test_the_n_best_have_a_line_each_best_first(model):
     arguments = ["--beam", "3", "--n-best", "2", "--scores", "cafe", "xayz"]
     lines = output_of("translate", *model, *arguments)
