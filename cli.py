@@ -315,14 +315,14 @@ def _base_config(recipe, base):
     A run to fine-tune brings its own recipe, unless another one is named; of that one,
     what it says of the model does not count.
     """
-    from pocketseq.pipeline.configuration import load_recipe, model_of
+    from pocketseq.pipeline.configuration import load_recipe, model_of, undecided
 
     if (
         base
         and click.get_current_context().get_parameter_source("recipe")
         is click.core.ParameterSource.DEFAULT
     ):
-        return base.config()
+        return undecided(base.config())
     config = load_recipe(recipe)
     return model_of(base.config(), config) if base else config
 

@@ -23,7 +23,10 @@ CHECKSUM = "flatbuffer_sha256"
 _FILE_IDENTIFIER = b"TFL3"
 
 # What readers of a manifest rely on.
-_NEEDED = ("target.tokenizer", "recipe.search.beam_size", "recipe.data")
+_NEEDED = (
+    "target.tokenizer", "target.normalization", "recipe.search.beam_size",
+    "recipe.data",
+)  # fmt: skip
 
 # What the standard library raises where it reads a ZIP that is damaged: RuntimeError
 # for flags that say it is encrypted, and for methods and versions it does not know.

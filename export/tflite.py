@@ -25,7 +25,7 @@ def convert(functions):
     names = list(functions)
     with tempfile.TemporaryDirectory() as folder:
         _save_frozen(functions, folder)
-        # The converter takes as much memory again as the graphs, which it does not need.
+        # The converter takes as much memory again as the graphs did, and needs none.
         del functions
         release_memory()
         converter = tf.lite.TFLiteConverter.from_saved_model(

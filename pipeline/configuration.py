@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.evaluation import METRICS_OF_KIND
+
+#: What is measured for each kind of target tokenizer, the main metric first.
+METRICS_OF_KIND = {
+    "word": ("wer", "per"),
+    "character": ("cer", "exact", "bleu", "chrf"),
+    "wordpiece": ("bleu", "chrf", "cer", "exact"),
+}
 
 RECIPES = Path(__file__).with_name("recipes")
 
@@ -281,6 +287,15 @@ def model_of(base, recipe):
     return dataclasses.replace(
         recipe, source=base.source, target=base.target, model=model
     )
+
+
+def undecided(config):
+    """Returns the configuration of a run without what was decided when that began.
+
+    For a new run, whose texts and machine may be others.
+    """
+    training = dataclasses.replace(config.training, metric="", parts=0)
+    return dataclasses.replace(config, training=training)
 
 
 def fine_tuned(config, base, folder):

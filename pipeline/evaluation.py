@@ -11,15 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from pocketseq.pipeline.configuration import METRICS_OF_KIND
 from pocketseq.pipeline.errors import writing
 from pocketseq.pipeline.normalization import NO_NORMALIZATION
-
-#: What is measured for each kind of target, the main metric first.
-METRICS_OF_KIND = {
-    "word": ("wer", "per"),
-    "character": ("cer", "exact", "bleu", "chrf"),
-    "wordpiece": ("bleu", "chrf", "cer", "exact"),
-}
 
 #: Metrics of which less is better.
 ERROR_RATES = frozenset(["wer", "per", "cer"])

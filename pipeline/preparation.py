@@ -102,7 +102,6 @@ def start_run(run, config, base=None, *, workers=1):
     """
     if not config.data.train:
         raise UserError("data.train is empty: expected a corpus (--train FILE)")
-    config = _with_absolute_paths(config)
     train, dev = training_corpora(config)
     fingerprints = {"train": Fingerprint(), "dev": Fingerprint()}
     pairs = fingerprints["train"].over(train.checked())
@@ -135,7 +134,8 @@ def start_run(run, config, base=None, *, workers=1):
         write_atomically(made.shapes_path, json.dumps(shapes, indent=1).encode())
         if weights:
             write_arrays(made.initial_path, weights)
-        write_atomically(made.config_path, config.to_toml().encode())
+        saved = _with_absolute_paths(config)
+        write_atomically(made.config_path, saved.to_toml().encode())
 
 
 def _with_absolute_paths(config):

@@ -383,7 +383,7 @@ def test_golden_lines_are_chosen_under_both_sets_of_kernels(
         opened = [(opener(), tolerance) for opener, tolerance in files]
         asked.append((beam_size, [opener.keywords["xnnpack"] for opener, _ in files]))
         assert [tolerance for _, tolerance in opened] == [1e-3, 1e-3]
-        return ["{}"] * 100
+        return ['{"text": "", "translation": "", "score": 0.0}'] * 100
 
     monkeypatch.setattr(bundle, "golden_lines", golden_lines)
     options = Options(recipes=("float32",), beam_size=2)

@@ -25,7 +25,7 @@ FILES = {"source_vocabulary.txt": "a\nb\n" * 20, "target_vocabulary.txt": "AH\n"
 MANIFEST = {
     "name": "shift",
     "task": "the next letter",
-    "target": {"tokenizer": "character"},
+    "target": {"tokenizer": "character", "normalization": {}},
     "signatures": {
         "translate": {
             "inputs": [{"name": "text", "shape": [1, 3]}],

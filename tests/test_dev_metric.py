@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from pocketseq.pipeline import training
@@ -160,14 +161,13 @@ def test_a_run_from_when_bleu_chose_goes_on_with_the_metric_of_its_task(
 
 
 def test_before_the_first_evaluation_the_advice_is_to_begin_anew(run, monkeypatch):
-    run = with_settings(
-        run, "training.learning_rate=1e30", "training.updates=50",
-        "training.evaluate_every=50", "training.warmup_updates=1",
-        "training.clip_norm=1e30",
-    )  # fmt: skip
+    true_loss = training.smoothed_loss
+    monkeypatch.setattr(
+        training, "smoothed_loss", lambda *arguments: true_loss(*arguments) * np.nan
+    )
     with pytest.raises(TrainingStopped) as stopped:
-        train(run)
+        train(with_settings(run, "training.learning_rate=3e-3"))
     message = str(stopped.value)
-    assert "before its first evaluation" in message
-    assert "the same command with --set training.learning_rate=3e+29" in message
+    assert "not finite at update 1; before its first evaluation" in message
+    assert "the same command with --set training.learning_rate=0.001" in message
     assert "--from" not in message

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pocketseq.pipeline import training
-from pocketseq.pipeline.batches import Batch
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
+from pocketseq.pipeline.journal import Journal
 from pocketseq.pipeline.preparation import start_run, training_corpora
 from pocketseq.pipeline.runs import Run, read_arrays
 from pocketseq.pipeline.training import Trainer, train
@@ -50,6 +50,14 @@ def started(few_words, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("started") / "run")
     start_run(run, tiny_config(few_words))
     return run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_pictures():
+    """Pictures of the attention have their own tests, and take their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "pictures", 0)
+        yield
 
 
 @pytest.fixture
@@ -285,23 +293,11 @@ def test_two_trainings_in_one_folder_are_a_mistake(started, copy):
     assert train(run).reason == "all updates done"
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_a_resumed_run_sums_in_the_parts_it_began_with(
-    started, copy, monkeypatch, parts
-):
-    run = copy(started, f"training.parts={parts}")
+def test_a_resumed_run_sums_in_the_parts_it_began_with(started, copy, monkeypatch):
+    run = copy(started, "training.parts=3")
     monkeypatch.setattr("pocketseq.pipeline.training.batch_parts", lambda: 2)
-    seen = []
-    true_parts = Batch.parts
-
-    def counted(self, number):
-        seen.append(number)
-        return true_parts(self, number)
-
-    monkeypatch.setattr(Batch, "parts", counted)
-    train(run, on_progress=stop_at(10))
-    train(run)
-    assert set(seen) == {parts}
+    trainer = Trainer(run, run.config(), run.load_tokenizers())
+    assert trainer.parts == 3
 
 
 def test_other_conditions_are_named_when_a_run_goes_on(started, copy, caplog):
@@ -316,16 +312,14 @@ def test_other_conditions_are_named_when_a_run_goes_on(started, copy, caplog):
 
 
 @pytest.fixture
-def own_corpus(few_words, tmp_path):
+def own_corpus(started, finished, copy, few_words, tmp_path):
     """A run that has made 8 of its 12 updates, and the corpus that it reads."""
-    folder = tmp_path / "data"
-    shutil.copytree(few_words, folder)
-    run = Run(tmp_path / "run")
-    start_run(run, tiny_config(folder, "training.updates=8"))
-    train(run)
-    config = override(run.config(), ["training.updates=12"])
-    run.config_path.write_text(config.to_toml())
-    return run, folder / "train.tsv"
+    shutil.copytree(few_words, tmp_path / "data")
+    files = [f"data.{part}={tmp_path / 'data' / part}.tsv" for part in ("train", "dev")]
+    run = copy(finished, *files)
+    newest, _ = run.checkpoint_paths()
+    newest.unlink()
+    return run, tmp_path / "data" / "train.tsv"
 
 
 def test_a_corpus_that_has_become_empty_is_a_mistake(own_corpus):
