@@ -706,7 +706,8 @@ def _native_messages_hidden():
     handlers = [
         handler
         for handler in logging.getLogger("pocketseq").handlers
-        if getattr(handler, "stream", None) is sys.__stderr__
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream is sys.__stderr__
     ]
     with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as visible:
         for handler in handlers:  # what we say ourselves is to be seen

@@ -108,11 +108,10 @@ class _Line:
     def json(self, beam_size):
         texts = [one.text for one in self.translations]
         scores = [round(one.score, 6) for one in self.translations]
-        line = {"text": self.text}
-        if beam_size:
-            line |= {"translations": texts, "scores": scores}
-        else:
-            line |= {"translation": texts[0], "score": scores[0], "search": "greedy"}
+        found: dict = {"translations": texts, "scores": scores}
+        if not beam_size:
+            found = {"translation": texts[0], "score": scores[0], "search": "greedy"}
+        line = {"text": self.text, **found}
         return json.dumps(line, ensure_ascii=False).translate(_LINE_BREAKS)
 
 
@@ -185,7 +184,7 @@ def _is_known(tokenizer, text):
 
 def _agreed(lines, files, beam_size):
     """Returns (line, whether it shows the mistake) where all files say the same."""
-    shown = {line: set() for line in lines}
+    shown: dict = {line: set() for line in lines}
     for open_file, tolerance in files:
         file = open_file()
         for line in list(shown):

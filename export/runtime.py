@@ -173,7 +173,7 @@ class _Forks:
 
     def __init__(self):
         self._lock = threading.RLock()
-        self._translators = weakref.WeakSet()
+        self._translators: weakref.WeakSet[Translator] = weakref.WeakSet()
         self._held = []
 
     def add(self, translator):

@@ -407,7 +407,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 def _float32_memory(memory):
     """Returns a :class:`Memory` in float32, from one that may have lost its names."""
     keys, values, source_mask = memory
-    return Memory(*in_float32((keys, values)), mask_numbers(source_mask))
+    keys, values = in_float32((keys, values))
+    return Memory(keys, values, mask_numbers(source_mask))
 
 
 def _float32_state(state):
