@@ -167,16 +167,26 @@ def _decided(config, references):
 
 @contextlib.contextmanager
 def _new_folder(folder):
-    """Yields a folder to fill, which then takes the place of ``folder``."""
+    """Yields a folder to fill, which then takes the place of ``folder``.
+
+    One that is there, empty, is filled: a mount point cannot be replaced.
+    """
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        near = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".run-")
-    with near as name:
+        exists = folder.is_dir()
+        near = folder if exists else folder.parent
+        near.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=near, prefix=".run-")
+    with temporary as name:
         made = Path(name) / "run"
         made.mkdir()
         yield made
         with writing(folder):
-            made.rename(folder)
+            if not exists:
+                made.rename(folder)
+                return
+            # The configuration comes last, because it is what makes a folder a run.
+            for path in sorted(made.iterdir(), key=lambda p: p.name == "config.toml"):
+                path.rename(folder / path.name)
 
 
 class Fingerprint:

@@ -73,6 +73,33 @@ def test_licences_of_both_corpora_hold_for_a_fine_tuned_model(trained_run):
     assert fine_tuned(base, base, "runs/base").data.license == "BSD"
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_an_empty_folder_is_filled_and_not_replaced(trained_run, tmp_path, is_link):
+    # A mount point looks like one, and cannot be replaced.
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    before = folder.stat().st_ino
+    run = Run(folder)
+    if is_link:
+        (tmp_path / "link").symlink_to(folder)
+        run = Run(tmp_path / "link")
+    start_run(run, trained_run.config())
+    assert folder.stat().st_ino == before
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml", "source.json", "target.json", "shapes.json",
+    }  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_filled_stays_away(trained_run, tmp_path, monkeypatch):
+    def full(path, data):
+        raise UserError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("pocketseq.pipeline.preparation.write_atomically", full)
+    with pytest.raises(UserError, match="No space left"):
+        start_run(Run(tmp_path / "run"), trained_run.config())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_without_weights_cannot_be_started_from(trained_run, tmp_path):
     base = Run(tmp_path / "base")
     shutil.copytree(trained_run.folder, base.folder)
