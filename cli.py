@@ -306,7 +306,7 @@ def train_command(
     if cluster.is_chief and (not quiet or summary.reason == "interrupted"):
         _print(summary.line(run))
     if summary.reason == "interrupted":
-        raise SystemExit(130)
+        raise SystemExit(_INTERRUPTED)
 
 
 def _base_config(recipe, base):

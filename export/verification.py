@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.evaluation import ERROR_RATES, METRICS, in_normal_form
+from pocketseq.pipeline.evaluation import METRICS, in_normal_form, main_rank
 from pocketseq.pipeline.normalization import NO_NORMALIZATION
 from pocketseq.pipeline.search import best_candidates
 from pocketseq.pipeline.special import PAD, START
@@ -303,7 +303,6 @@ def quality_loss(
     References: Koehn 2004, "Statistical significance tests for machine translation
     evaluation".
     """
-    sign = 1 if metric in ERROR_RATES else -1
     of_sums = METRICS[metric].of_sums
     before, after = (
         METRICS[metric].statistics(*in_normal_form(references, texts, normalization))
@@ -311,8 +310,8 @@ def quality_loss(
     )
 
     def lost(rows):
-        change = of_sums(after[rows].sum(axis=0)) - of_sums(before[rows].sum(axis=0))
-        return sign * change
+        was, is_now = (of_sums(part[rows].sum(axis=0)) for part in (before, after))
+        return main_rank(was, metric) - main_rank(is_now, metric)
 
     points = lost(slice(None))
     if points <= 0:
