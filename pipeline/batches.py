@@ -119,10 +119,11 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     lengths = examples.map(
         lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
     )
-    for sources, targets in without_autotuning(lengths):
-        counted.update(
-            zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True)
-        )
+    with Reader(without_autotuning(lengths)) as reader:
+        for sources, targets in reader:
+            counted.update(
+                zip(sources.numpy().tolist(), targets.numpy().tolist(), strict=True)
+            )
     if dropped:
         logger.info(
             "dropped %d pairs longer than %d and %d code points", dropped, *limits
@@ -353,6 +354,34 @@ def without_autotuning(dataset):
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+class Reader:
+    """An iterator over a dataset, whose threads have ended when its context is left.
+
+    They run Python where texts are read. Were one still there when the interpreter
+    ends, it would wait for the interpreter, and the interpreter for it, for ever.
+    """
+
+    def __init__(self, dataset):
+        self._iterator = iter(dataset)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._iterator = None  # which waits for the threads
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return next(self._iterator)
+        except BaseException as error:
+            # The frames below know tf.data's iterator, and would keep it from ending.
+            error.__context__ = None
+            raise error.with_traceback(None) from None
 
 
 def with_end(ids):

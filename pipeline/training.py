@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.layers.products import products_in
-from pocketseq.pipeline.batches import Batch, training_batches
+from pocketseq.pipeline.batches import Batch, Reader, training_batches
 from pocketseq.pipeline.cluster import Alone, WorkerLost, share
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped, UserError
 from pocketseq.pipeline.evaluation import evaluate, is_perfect, main_rank, rank
@@ -138,22 +138,24 @@ def _train(run, minutes, cluster, on_progress, lock):
     references = dev_corpus.references() if cluster.is_chief else {}
     source, target = setup.tokenizers
     trainer = Trainer(run, config, (source, target), cluster)
-    trainer.restore()
-    _log_setup(trainer, setup, references)
-
     deadline = started + 60 * minutes if minutes else float("inf")
     with _interruption() as interrupted:
+        # From the first checkpoint on, an interrupted training says how to go on.
+        trainer.restore()
+        _log_setup(trainer, setup, references)
         # Together with others nobody ends alone: all would wait for the missing sum.
         ask = interrupted.is_set if cluster.size == 1 else lambda: False
         problems: list[Exception] = []
 
+        @contextlib.contextmanager
         def batches(epoch, skipped):
             dataset = training_batches(
                 _Until(ask, train_corpus), source, target, setup.buckets, config,
                 epoch=epoch, on_problem=problems.append,
             )  # fmt: skip
             try:
-                yield from dataset.skip(skipped)
+                with Reader(dataset.skip(skipped)) as reader:
+                    yield reader
             except tf.errors.OpError as error:
                 raise (problems[0] if problems else error) from None
 
@@ -405,7 +407,7 @@ class Trainer:
         Args:
             deadline: A time of ``time.monotonic()``.
             interrupted: A ``threading.Event``, set when somebody asks to stop.
-            batches: ``(epoch, batches to skip) -> iterator`` over what
+            batches: ``(epoch, batches to skip) -> context`` of an iterator over what
                 :func:`pocketseq.pipeline.batches.training_batches` makes.
             references: ``{source: [targets]}`` of the dev set, for the chief.
             on_progress: Called with a :class:`Progress`.
@@ -447,7 +449,16 @@ class Trainer:
     def _loop(self, deadline, interrupted, batches, references, on_progress, clock):
         if self._evaluation_is_due():  # of a model to fine-tune, or broken off in it
             self._evaluate_and_save(references, clock, interrupted)
-        stream = batches(*map(int, self.position))
+        with batches(*map(int, self.position)) as stream:
+            reason = self._updates(
+                deadline, interrupted, stream, references, on_progress, clock
+            )
+        if reason != "interrupted" and self.evaluated_update != self.update_number:
+            self._check_numbers()
+            self._evaluate_and_save(references, clock, interrupted)
+        return reason
+
+    def _updates(self, deadline, interrupted, stream, references, on_progress, clock):
         while not (reason := self._reason_to_stop()):
             if self._is_time_to_consult():
                 wish = self._consult(deadline, interrupted, clock)
@@ -455,8 +466,7 @@ class Trainer:
                     self.save()
                     return "interrupted"
                 if wish == _TIME_IS_UP:
-                    reason = "time is up"
-                    break
+                    return "time is up"
             epoch, batch = next(stream)
             self._enter_epoch(int(epoch[0]))
             clock.tokens += self.update(batch)
@@ -465,9 +475,6 @@ class Trainer:
             if self._evaluation_is_due():
                 self._check_numbers()
                 self._evaluate_and_save(references, clock, interrupted)
-        if self.evaluated_update != self.update_number:
-            self._check_numbers()
-            self._evaluate_and_save(references, clock, interrupted)
         return reason
 
     def _enter_epoch(self, epoch):

@@ -1,3 +1,4 @@
+import gc
 import itertools
 import logging
 from collections import Counter
@@ -11,6 +12,7 @@ from pocketseq.pipeline.batches import (
     Batch,
     Bucket,
     LengthStatistics,
+    Reader,
     choose_buckets,
     learn_length_bound,
     measure_lengths,
@@ -194,6 +196,45 @@ def test_an_epoch_without_pairs_ends_with_the_reason(tokenizers):
     with pytest.raises(tf.errors.OpError):
         next(iter(endless))
     assert "no training pairs are left" in str(problems[0])
+
+
+@pytest.mark.parametrize("trouble", [None, KeyboardInterrupt(), UserError("line 9")])
+def test_nothing_is_read_any_more_when_a_reader_is_left(tokenizers, trouble):
+    """Even while somebody keeps what was raised: nothing waits for the collector."""
+    opened, closed, problems = [], [], []
+
+    class Endless:
+        def __iter__(self):
+            opened.append(True)
+            try:
+                for number in itertools.count():
+                    if number == 5000 and isinstance(trouble, UserError):
+                        raise trouble
+                    yield Pair("ab", "A B")
+            finally:
+                closed.append(True)
+
+    config = override(CONFIG, ["training.shuffle_buffer=1"])
+    endless = training_batches(
+        Endless(), *tokenizers, [Bucket(3, 3, 2)], config, epoch=0,
+        on_problem=problems.append,
+    )  # fmt: skip
+    kept = []
+    gc.disable()
+    try:
+        with Reader(endless) as reader:
+            for number, _ in enumerate(reader):
+                if number == 9 and not isinstance(trouble, UserError):
+                    if trouble:
+                        raise trouble
+                    break
+    except (KeyboardInterrupt, tf.errors.OpError) as error:
+        kept.append(error)
+    finally:
+        gc.enable()
+    assert len(kept) == (trouble is not None)
+    assert problems == ([trouble] if isinstance(trouble, UserError) else [])
+    assert len(opened) == len(closed) > 0
 
 
 def test_a_pair_that_no_bucket_holds_is_left_out_whole(tokenizers):
