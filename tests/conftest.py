@@ -6,11 +6,16 @@ The task is to spell a word backwards: ``bead`` becomes ``D3 A0 E4 B1``.
 import logging
 import os
 import random
+import signal
 
 import pytest
 
 # Before any test imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Tests send it to commands, which ignore it if whoever runs the tests does, as a shell
+# does for what runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LETTERS = "abcdef"
 PHONES = {letter: f"{letter.upper()}{i}" for i, letter in enumerate(LETTERS)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -140,7 +141,8 @@ def training(shards, folder, *more, pattern="part-*.tsv"):
 
 
 @pytest.mark.parametrize(
-    ("size", "pattern"), [(2, "part-*.tsv"), (4, "part-*.tsv"), (2, "part-0.tsv")]
+    # With as many files as workers or more, and with fewer.
+    ("size", "pattern"), [(2, "part-*.tsv"), (3, "part-0.tsv")]
 )
 def test_workers_finish_and_only_the_chief_writes(shards, tmp_path, size, pattern):
     more = ["--set", "training.updates=12", "--set", "training.evaluate_every=6"]
@@ -160,16 +162,15 @@ def alone_after_one_update(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     script = folder / "update.py"
     script.write_text(ONE_UPDATE)
-    done = subprocess.run(
-        [sys.executable, script, folder], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(script), str(folder)])
+        runpy.run_path(str(script))
     return script, read_arrays(folder / "0.npz")
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_an_update_by_workers_is_that_of_one(alone_after_one_update, tmp_path, size):
+def test_an_update_by_workers_is_that_of_one(alone_after_one_update, tmp_path):
     script, expected = alone_after_one_update
+    size = 3  # of whose shares of the batch one is smaller
     assert_all_ended(start([[script, tmp_path]] * size))
     first, *others = (read_arrays(tmp_path / f"{i}.npz") for i in range(size))
     for name, value in expected.items():

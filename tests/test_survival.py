@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from pocketseq.pipeline.training import train
 CLI = Path(__file__).parents[1] / "cli.py"
 
 # More make the test longer, not different.
-KILLS = 3
+KILLS = 2
 
 SETTINGS = [
     "target.tokenizer=word", "source.max_code_points=4", "target.max_code_points=12",
@@ -103,43 +104,39 @@ def undisturbed(corpus, tmp_path_factory):
     return run
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
+def test_whatever_breaks_it_off_a_run_ends_with_the_same_weights(
     corpus, undisturbed, tmp_path
 ):
     run, moments = Run(tmp_path / "run"), random.Random(3)
-    command = first_command(corpus, run.folder)
-    for _ in range(KILLS):
-        process = start(command)
+
+    def disturbed(command, number, **options):
+        """Sends a signal some time after the next checkpoint."""
         before = run.checkpoint_paths()[:1]
-        wait_for(lambda old=before: run.checkpoint_paths()[:1] != old, process)
-        time.sleep(moments.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        command = resume_command(run.folder)
-    ended(start(command))
+        process = start(command, **options)
+        wait_for(lambda: run.checkpoint_paths()[:1] != before, process)
+        time.sleep(moments.uniform(0, 0.2))
+        process.send_signal(number)
+        return process
+
+    # The first checkpoint is there before the first update.
+    assert_says_how_to_go_on(disturbed(first_command(corpus, run.folder), SIGTERM), run)
+    resume = resume_command(run.folder)
+    assert_says_how_to_go_on(disturbed(resume, SIGINT), run)
+    assert_a_full_disk_is_one_line_and_harms_nothing(run)
+    for _ in range(KILLS):
+        disturbed(resume, SIGKILL).communicate()
+    ended(start(resume))
     assert_same_outcome(run, undisturbed)
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(corpus, undisturbed, tmp_path, asked):
-    run = Run(tmp_path / "run")
-    process = start(first_command(corpus, run.folder))
-    wait_for(run.checkpoint_paths, process)
-    process.send_signal(asked)
+def assert_says_how_to_go_on(process, run):
     output, _ = ended(process, status=130)
     assert f"go on with: train --run {run.folder} --resume" in output
     saved = run.checkpoint_paths()[0].name
     assert f"interrupted at update {int(saved[7:16])}," in output
-    ended(start(resume_command(run.folder)))
-    assert_same_outcome(run, undisturbed)
 
 
-def test_a_full_disk_is_one_line_and_harms_nothing(corpus, undisturbed, tmp_path):
-    run = Run(tmp_path / "run")
-    process = start(first_command(corpus, run.folder))
-    wait_for(run.checkpoint_paths, process)
-    process.send_signal(signal.SIGINT)
-    ended(process, status=130)
+def assert_a_full_disk_is_one_line_and_harms_nothing(run):
     kept = {path: path.read_bytes() for path in run.checkpoint_paths()}
 
     def no_room():
@@ -147,13 +144,12 @@ def test_a_full_disk_is_one_line_and_harms_nothing(corpus, undisturbed, tmp_path
         size = min(map(len, kept.values())) // 2
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    _, errors = ended(start(resume_command(run.folder), preexec_fn=no_room), status=2)
+    resume = start(resume_command(run.folder), preexec_fn=no_room)
+    _, errors = ended(resume, status=2)
     assert "cannot be written: File too large" in errors[-1]
     assert str(run.folder) in errors[-1]
     assert {path: path.read_bytes() for path in run.checkpoint_paths()} == kept
     assert not list(run.folder.rglob("*.partial"))
-    ended(start(resume_command(run.folder)))
-    assert_same_outcome(run, undisturbed)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(corpus, tmp_path):
@@ -178,7 +174,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before(
     def stop_after(number):
         def on_progress(progress):
             if progress.update >= number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(SIGINT)
 
         return on_progress
 
@@ -200,7 +196,20 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before(
 
 def test_a_second_interruption_does_not_wait():
     with training._interruption() as interrupted:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(SIGINT)
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(SIGINT)
+
+
+def test_an_interruption_that_is_ignored_stays_so():
+    before = signal.signal(SIGINT, signal.SIG_IGN)  # as of a job in a script
+    try:
+        with training._interruption() as interrupted:
+            signal.raise_signal(SIGINT)
+            assert not interrupted.is_set()
+            signal.raise_signal(SIGTERM)
+            assert interrupted.is_set()
+        assert signal.getsignal(SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(SIGINT, before)
