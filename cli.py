@@ -283,10 +283,10 @@ def train_command(
             config = fine_tuned(config, base.config(), base_folder)
         run = Run(Path(run_folder) if run_folder else new_run_folder(config.name))
     _import_tensorflow(for_training=True)
-    from pocketseq.pipeline.cluster import join_cluster, share
-    from pocketseq.pipeline.preparation import start_run
-    from pocketseq.pipeline.progress import training_progress
-    from pocketseq.pipeline.training import train
+    from pocketseq.pipeline.reports.progress import training_progress
+    from pocketseq.pipeline.training.cluster import join_cluster, share
+    from pocketseq.pipeline.training.loop import train
+    from pocketseq.pipeline.training.preparation import start_run
 
     cluster = join_cluster()
     if not cluster.is_chief:
@@ -359,9 +359,9 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
 
     Several lines with the same source are alternative references.
     """
-    from pocketseq.pipeline.corpora import Corpus
+    from pocketseq.pipeline.data.corpora import Corpus
     from pocketseq.pipeline.evaluation import evaluate, write_errors
-    from pocketseq.pipeline.progress import translate_all
+    from pocketseq.pipeline.reports.progress import translate_all
 
     corpus = Corpus(file, target, skip_bad_lines=skip_bad_lines)
     translator = _open_model(model)
@@ -532,7 +532,7 @@ def export_command(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
 def benchmark_command(model, as_json):
     """Measure exported files: load time, time a text, memory. One thread."""
-    from pocketseq.export.benchmark import benchmark_texts, measure
+    from pocketseq.export.checks.benchmark import benchmark_texts, measure
 
     for path in _exported_files(model):
         texts = benchmark_texts(path)

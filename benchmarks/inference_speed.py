@@ -22,17 +22,17 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from pocketseq.export.benchmark import measure
-from pocketseq.export.flatbuffer import finished
-from pocketseq.export.graph import search_sizes, translate_function
-from pocketseq.export.metadata import attach_metadata
-from pocketseq.export.quantization import RECIPES, quantize_weights
-from pocketseq.export.reading import read
-from pocketseq.export.tflite import convert
-from pocketseq.export.writing import write
-from pocketseq.pipeline.preparation import training_corpora
+from pocketseq.export.checks.benchmark import measure
+from pocketseq.export.graph.reading import read
+from pocketseq.export.graph.translate import search_sizes, translate_function
+from pocketseq.export.graph.writing import write
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import finished
+from pocketseq.export.tflite.metadata import attach_metadata
+from pocketseq.export.tflite.quantization import RECIPES, quantize_weights
 from pocketseq.pipeline.runs import open_run
-from pocketseq.pipeline.special import END
+from pocketseq.pipeline.text.special import END
+from pocketseq.pipeline.training.preparation import training_corpora
 
 # Runs of everything, one after the other in turn; the median counts.
 _ROUNDS = 5

@@ -20,10 +20,10 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.tools import flatbuffer_utils
 
-from pocketseq.export.reading import read
-from pocketseq.export.tflite import convert
-from pocketseq.pipeline.normalization import WHITE_SPACE
-from pocketseq.pipeline.tokenizers import WordPieceTokenizer
+from pocketseq.export.graph.reading import read
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.pipeline.text.normalization import WHITE_SPACE
+from pocketseq.pipeline.text.tokenizers import WordPieceTokenizer
 
 CODE_POINTS = 256
 HOSTILE_LINES = 10_000

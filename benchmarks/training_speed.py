@@ -38,7 +38,7 @@ import numpy as np
 
 from pocketseq.pipeline.configuration import load_recipe, override, with_files
 from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
-from pocketseq.pipeline.special import PAD, START
+from pocketseq.pipeline.text.special import PAD, START
 
 _PRECISIONS = ("float32", "bfloat16")
 
@@ -165,7 +165,7 @@ class Work(NamedTuple):
 
 
 class PaddedBatch(NamedTuple):
-    """A batch as NumPy arrays; see :class:`pocketseq.pipeline.batches.Batch`."""
+    """A batch as NumPy arrays; see :class:`pocketseq.pipeline.data.batches.Batch`."""
 
     source_ids: np.ndarray
     source_length: np.ndarray
@@ -355,8 +355,8 @@ class Preparation:
     """Makes the run folder that all trainers share, and the batches of an epoch."""
 
     def __init__(self, folder, config):
-        from pocketseq.pipeline.preparation import start_run
         from pocketseq.pipeline.runs import Run
+        from pocketseq.pipeline.training.preparation import start_run
 
         start_run(Run(folder), config)
         self.config, self.folder = config, folder
@@ -385,13 +385,10 @@ class Examples(NamedTuple):
 
 def pipeline(folder, config):
     """Returns the tokenizers of a run, and its training batches without end."""
-    from pocketseq.pipeline.batches import (
-        choose_buckets,
-        measure_lengths,
-        training_batches,
-    )
-    from pocketseq.pipeline.preparation import training_corpora
+    from pocketseq.pipeline.data.batches import training_batches
+    from pocketseq.pipeline.data.lengths import choose_buckets, measure_lengths
     from pocketseq.pipeline.runs import Run
+    from pocketseq.pipeline.training.preparation import training_corpora
 
     pairs, _ = training_corpora(config)
     tokenizers = Run(folder).load_tokenizers()
@@ -444,9 +441,9 @@ class Ours:
         prepare_for_training()
         import tensorflow as tf
 
-        from pocketseq.pipeline.batches import Batch
+        from pocketseq.pipeline.data.batches import Batch
         from pocketseq.pipeline.runs import Run
-        from pocketseq.pipeline.training import Trainer
+        from pocketseq.pipeline.training.loop import Trainer
 
         tokenizers, pairs = pipeline(folder, config)
         self.trainer = Trainer(Run(folder), config, tokenizers)

@@ -16,26 +16,26 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import tensorflow as tf
 
-from pocketseq.export.flatbuffer import (
+from pocketseq.export.checks.golden import LEAST, golden_lines
+from pocketseq.export.checks.verification import compare, quality_loss, translate_timed
+from pocketseq.export.graph.translate import translate_function
+from pocketseq.export.readme import bundle_readme, choose_example
+from pocketseq.export.runtime import Translator
+from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import (
     finished,
     forbidden_operators,
     minimum_runtime,
     operators,
     vocabulary_text,
 )
-from pocketseq.export.golden import LEAST, golden_lines
-from pocketseq.export.graph import translate_function
-from pocketseq.export.metadata import attach_metadata
-from pocketseq.export.quantization import RECIPES, quantize_weights
-from pocketseq.export.readme import bundle_readme, choose_example
-from pocketseq.export.runtime import Translator
-from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
-from pocketseq.export.tflite import convert
-from pocketseq.export.verification import compare, quality_loss, translate_timed
-from pocketseq.pipeline.corpora import Corpus
+from pocketseq.export.tflite.metadata import attach_metadata
+from pocketseq.export.tflite.quantization import RECIPES, quantize_weights
+from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import evaluate
-from pocketseq.pipeline.preparation import training_corpora
+from pocketseq.pipeline.training.preparation import training_corpora
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,11 @@ _COMPATIBLE_RUNTIME = "2.14.0"
 class Options:
     """What to export.
 
-    ``recipes``: names in :data:`pocketseq.export.quantization.RECIPES`, a ``.tflite``
-    file each; ``saved_model``: whether to write a SavedModel; ``beam_size``: for the
-    signatures that search with a beam, None: there are none; ``lengths``: of source
-    texts in code points, the default first, ``()``: as the recipe says;
+    ``recipes``: names in :data:`pocketseq.export.tflite.quantization.RECIPES`, a
+    ``.tflite`` file each; ``saved_model``: whether to write a SavedModel;
+    ``beam_size``: for the signatures that search with a beam, None: there are none;
+    ``lengths``: of source texts in code points, the default first, ``()``: as the
+    recipe says;
     ``compatible``: whether the files must run on runtimes back to 2.14; ``max_loss``:
     how many points of the main metric quantization may cost.
     """

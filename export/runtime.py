@@ -8,9 +8,9 @@ import weakref
 
 import numpy as np
 
-from pocketseq.export.container import read_container
+from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.normalization import Normalization
+from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 logger = logging.getLogger(__name__)

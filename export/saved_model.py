@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from pocketseq.export.composition import compose
-from pocketseq.export.reading import read
+from pocketseq.export.graph.composition import compose
+from pocketseq.export.graph.reading import read
+from pocketseq.export.graph.writing import write
 from pocketseq.export.runtime import target_of
-from pocketseq.export.writing import write
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.special import PAD
+from pocketseq.pipeline.text.special import PAD
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 # Where a SavedModel keeps files that its loader does not read.

@@ -13,7 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from pocketseq.pipeline.configuration import METRICS_OF_KIND
 from pocketseq.pipeline.errors import writing
-from pocketseq.pipeline.normalization import NO_NORMALIZATION
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
 
 #: Metrics of which less is better.
 ERROR_RATES = frozenset(["wer", "per", "cer"])
@@ -83,8 +83,8 @@ def evaluate(references, hypotheses, *, kind, normalization=NO_NORMALIZATION):
         references: A list with the acceptable texts of each example.
         hypotheses: One text for each example.
         kind: The target tokenizer, which decides what is measured.
-        normalization: :class:`pocketseq.pipeline.normalization.Normalization` of the
-            target.
+        normalization: The target's
+            :class:`pocketseq.pipeline.text.normalization.Normalization`.
 
     Returns:
         A dict with ``examples`` and, for ``word``, ``wer`` and ``per``; otherwise

@@ -324,7 +324,7 @@ def parse_tokenizer(text, path):
     Raises:
         UserError: It is damaged.
     """
-    from pocketseq.pipeline.tokenizers import Tokenizer
+    from pocketseq.pipeline.text.tokenizers import Tokenizer
 
     try:
         return Tokenizer.from_json(text)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.layers.lstm import BLOCK, append, from_end, in_blocks, unknown_zero
-from pocketseq.pipeline.special import END, PAD, START
+from pocketseq.pipeline.text.special import END, PAD, START
 
 # The log-probability of what cannot be. Finite, so that sums and means stay numbers.
 IMPOSSIBLE = -1e9

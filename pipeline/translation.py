@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketseq.pipeline.special import UNKNOWN_PIECE
+from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.composition import composition_of
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import batch_parts
-from pocketseq.pipeline.special import END, PAD
+from pocketseq.pipeline.text.composition import composition_of
+from pocketseq.pipeline.text.special import END, PAD
+from pocketseq.pipeline.text.writing import write
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 # Rows of a batch. More brings no speed on a CPU and costs memory.
@@ -126,7 +127,7 @@ class ModelTranslator:
             for row, *one in zip(rows, *(part.numpy() for part in found), strict=True):
                 hypotheses = list(zip(*one, strict=True))[:n_best]
                 results[row] = [
-                    self._finish(texts[row], ids, length, score, attention)
+                    self._written(texts[row], ids, length, score, attention)
                     for ids, length, score, attention in hypotheses
                     if not score < NO_SCORE
                 ]
@@ -175,67 +176,19 @@ class ModelTranslator:
         weights = np.clip(weights[list(translation.places)], 0, 1)
         return sources, list(translation.pieces), weights
 
-    def _finish(self, source, ids, length, score, attention):
+    def _written(self, source, ids, length, score, attention):
         """Makes a :class:`Translation` of one hypothesis."""
         token_ids = tuple(map(int, ids[:length]))
         ids = [i for i in token_ids if i != END]
-        rows = _over_code_points(
-            attention[: len(ids)], self.source_tokenizer.spans(source), len(source)
-        )
-        pointed = [source[row.argmax()] if source else "" for row in rows]
-        tokenizer = self.target_tokenizer
-        text, pieces, starts, tokens = "", [], [], []
-        for token, (token_id, character) in enumerate(zip(ids, pointed, strict=True)):
-            unknown = token_id in tokenizer.unknown_ids
-            piece = character if unknown else tokenizer.piece_texts[token_id]
-            before = text
-            if text and not tokenizer.continues[token_id]:
-                before += tokenizer.separator
-            if len(before) + len(piece) > tokenizer.max_code_points:
-                break
-            tokens += [token] * (len(before) + len(piece) - len(text))
-            starts.append(len(before))
-            pieces.append(piece)
-            text = before + piece
-        text, places = self._compose(text)
+        spans = self.source_tokenizer.spans(source)
+        written = write(
+            ids, attention[: len(ids)], source, spans,
+            self.target_tokenizer, self.composition,
+        )  # fmt: skip
         return Translation(
-            source,
-            text,
-            float(score),
-            _mean_rows(rows[tokens], places, len(text)),
-            token_ids,
-            tuple(pieces),
-            tuple(places[start] for start in starts),
-        )
-
-    def _compose(self, text):
-        """Returns the text as it leaves, and where in it each code point has gone."""
-        if self.composition is None:
-            return text, range(len(text))
-        return self.composition.compose(text)
-
-
-def _mean_rows(rows, places, count):
-    """Returns the mean ``(count, ...)`` of the rows that fall on each place."""
-    places = np.array(places, np.intp)
-    sums = np.zeros((count, *rows.shape[1:]), np.float32)
-    np.add.at(sums, places, rows)
-    return sums / np.bincount(places, minlength=count).astype(np.float32)[:, None]
-
-
-def _over_code_points(attention, spans, code_points):
-    """Spreads attention over tokens evenly over the code points of each token.
-
-    Args:
-        attention: ``(target tokens, source_length)``.
-        spans: For each source token, its code points.
-        code_points: Their number in the source text.
-    """
-    rows = np.zeros((len(attention), code_points), np.float32)
-    for token, span in enumerate(spans):
-        for index in span:
-            rows[:, index] += attention[:, token] / len(span)
-    return rows
+            source, written.text, float(score), written.alignment, token_ids,
+            written.pieces, written.places,
+        )  # fmt: skip
 
 
 def _batches(lengths):

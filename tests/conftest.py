@@ -84,9 +84,9 @@ def trained_run(corpus_folder, tmp_path_factory):
         SideConfig,
         TrainingConfig,
     )
-    from pocketseq.pipeline.preparation import start_run
     from pocketseq.pipeline.runs import Run
-    from pocketseq.pipeline.training import train
+    from pocketseq.pipeline.training.loop import train
+    from pocketseq.pipeline.training.preparation import start_run
 
     config = Config(
         name="backwards",

@@ -9,9 +9,9 @@ import numpy as np
 
 from pocketseq.pipeline.configuration import Config, ModelConfig, SearchConfig
 from pocketseq.pipeline.model import build_model
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.special import END
-from pocketseq.pipeline.tokenizers import TOKENIZERS
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.special import END
+from pocketseq.pipeline.text.tokenizers import TOKENIZERS
 from pocketseq.pipeline.translator import ModelTranslator
 
 #: What the tokenizers learn from, more than once so that wordpieces are learned.

@@ -8,23 +8,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.pipeline.batches import (
-    Batch,
+from pocketseq.pipeline.configuration import Config, load_recipe, override
+from pocketseq.pipeline.data.batches import Batch, Reader, real_share, training_batches
+from pocketseq.pipeline.data.corpora import Corpus, Pair
+from pocketseq.pipeline.data.lengths import (
     Bucket,
     LengthStatistics,
-    Reader,
     choose_buckets,
     learn_length_bound,
     measure_lengths,
-    real_share,
-    training_batches,
 )
-from pocketseq.pipeline.configuration import Config, load_recipe, override
-from pocketseq.pipeline.corpora import Corpus, Pair
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.search import LengthBound
-from pocketseq.pipeline.special import END, PAD, START
-from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordTokenizer
+from pocketseq.pipeline.text.special import END, PAD, START
+from pocketseq.pipeline.text.tokenizers import CharacterTokenizer, WordTokenizer
 
 
 @pytest.fixture(scope="module")

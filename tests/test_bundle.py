@@ -18,13 +18,13 @@ from test_flatbuffer import model_with_a_flex_operator
 
 from pocketseq.export import bundle
 from pocketseq.export.bundle import Options, export_bundle
-from pocketseq.export.flatbuffer import forbidden_operators, operators
-from pocketseq.export.quantization import RECIPES
 from pocketseq.export.runtime import Translator, text_of
+from pocketseq.export.tflite.flatbuffer import forbidden_operators, operators
+from pocketseq.export.tflite.quantization import RECIPES
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.model import EncoderDecoder
 from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.special import END
+from pocketseq.pipeline.text.special import END
 
 BEAM = 3
 LENGTHS = (16, 8)

@@ -1,4 +1,4 @@
-"""Tests of pocketseq.pipeline.cluster, with real processes on this machine."""
+"""Tests of pocketseq.pipeline.training.cluster, with real processes on this machine."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketseq.pipeline.cluster import Alone, join_cluster, share
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.runs import Run, read_arrays
+from pocketseq.pipeline.training.cluster import Alone, join_cluster, share
 
 CLI = Path(__file__).parents[1] / "cli.py"
 
@@ -38,14 +38,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.cluster import join_cluster
+from pocketseq.pipeline.training.cluster import join_cluster
 
 cluster = join_cluster()
-from pocketseq.pipeline.batches import Batch
+from pocketseq.pipeline.data.batches import (Batch)
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.runs import Run, write_arrays
-from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordTokenizer
-from pocketseq.pipeline.training import Trainer
+from pocketseq.pipeline.text.tokenizers import (CharacterTokenizer, WordTokenizer)
+from pocketseq.pipeline.training.loop import Trainer
 
 config = override(Config(), [
     "target.tokenizer=word", "model.embedding_size=4", "model.units=4",
@@ -142,7 +142,8 @@ def training(shards, folder, *more, pattern="part-*.tsv"):
 
 @pytest.mark.parametrize(
     # With as many files as workers or more, and with fewer.
-    ("size", "pattern"), [(2, "part-*.tsv"), (3, "part-0.tsv")]
+    ("size", "pattern"),
+    [(2, "part-*.tsv"), (3, "part-0.tsv")],
 )
 def test_workers_finish_and_only_the_chief_writes(shards, tmp_path, size, pattern):
     more = ["--set", "training.updates=12", "--set", "training.evaluate_every=6"]

@@ -11,11 +11,11 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketseq.export.composition import compose, mean_rows
-from pocketseq.export.flatbuffer import forbidden_operators
-from pocketseq.export.tflite import convert
-from pocketseq.pipeline.composition import composition_of
-from pocketseq.pipeline.normalization import Normalization
+from pocketseq.export.graph.composition import compose, mean_rows
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import forbidden_operators
+from pocketseq.pipeline.text.composition import composition_of
+from pocketseq.pipeline.text.normalization import Normalization
 
 CHARACTERS = [chr(n) for n in range(1, sys.maxunicode + 1) if not 0xD800 <= n <= 0xDFFF]
 

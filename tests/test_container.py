@@ -13,11 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
 from pocketseq.export import runtime
-from pocketseq.export.container import read_container
-from pocketseq.export.flatbuffer import attach_files, finished, packed
-from pocketseq.export.metadata import attach_metadata
 from pocketseq.export.runtime import Translator, read_manifest
-from pocketseq.export.tflite import convert
+from pocketseq.export.tflite.container import read_container
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import attach_files, finished, packed
+from pocketseq.export.tflite.metadata import attach_metadata
 from pocketseq.pipeline.errors import UserError
 
 OUTPUTS = ["text", "score", "alignment"]

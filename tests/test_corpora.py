@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from pocketseq.pipeline.corpora import Corpus, Pair, blocks
+from pocketseq.pipeline.data.corpora import Corpus, Pair, blocks
 from pocketseq.pipeline.errors import UserError
 
 PAIRS = [Pair("ab", "X Y"), Pair("cd", "Z")]

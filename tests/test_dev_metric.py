@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from pocketseq.pipeline import training
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import TrainingStopped
-from pocketseq.pipeline.preparation import start_run
 from pocketseq.pipeline.runs import Run, read_arrays, write_arrays
-from pocketseq.pipeline.training import train
+from pocketseq.pipeline.training import loop as training
+from pocketseq.pipeline.training.loop import train
+from pocketseq.pipeline.training.preparation import start_run
 from pocketseq.pipeline.translation import Translation
 from pocketseq.pipeline.translator import ModelTranslator
 

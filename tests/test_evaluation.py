@@ -11,7 +11,7 @@ from pocketseq.pipeline.evaluation import (
     rank,
     write_errors,
 )
-from pocketseq.pipeline.normalization import Normalization
+from pocketseq.pipeline.text.normalization import Normalization
 
 
 def test_word_error_rate_is_the_share_of_outputs_not_exactly_right():

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing import (
     plugin_event_accumulator,
 )
 
-from pocketseq.pipeline.events import EventWriter
+from pocketseq.pipeline.reports.events import EventWriter
 
 
 def png(width, height):

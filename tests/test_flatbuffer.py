@@ -12,7 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-from pocketseq.export.flatbuffer import (
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import (
     ALLOWED_OPERATORS,
     attach_files,
     finished,
@@ -22,7 +23,6 @@ from pocketseq.export.flatbuffer import (
     packed,
     vocabulary_text,
 )
-from pocketseq.export.tflite import convert
 
 OUTPUTS = ["text", "score", "alignment"]
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)

@@ -11,9 +11,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from conftest import backwards
 from test_runtime import write_file
 
-from pocketseq.export.golden import golden_lines
+from pocketseq.export.checks.golden import golden_lines
+from pocketseq.export.checks.verification import smallest_beam_margins
 from pocketseq.export.runtime import Translator, text_of
-from pocketseq.export.verification import smallest_beam_margins
 from pocketseq.pipeline.translation import NO_SCORE
 
 N, BEAM = 16, 3

@@ -5,12 +5,12 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from random_models import TEXTS, random_translator
 
-from pocketseq.export import graph
-from pocketseq.export.flatbuffer import finished, forbidden_operators
+from pocketseq.export.graph import translate as graph
 from pocketseq.export.runtime import text_of
-from pocketseq.export.tflite import convert
-from pocketseq.pipeline.normalization import Normalization
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import finished, forbidden_operators
 from pocketseq.pipeline.search import LengthBound
+from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.translator import ModelTranslator
 
 OUTPUTS = ["text", "score", "alignment"]

@@ -1,4 +1,4 @@
-"""Tests of pocketseq.pipeline.journal."""
+"""Tests of pocketseq.pipeline.reports.journal."""
 
 import json
 
@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.journal import Journal
+from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training import Progress
+from pocketseq.pipeline.training.loop import Progress
 
 EVALUATION = {
     "update": 20,

@@ -15,9 +15,9 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from pocketseq.export.flatbuffer import finished, minimum_runtime
-from pocketseq.export.metadata import attach_metadata, metadata_bytes
-from pocketseq.export.tflite import convert
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import finished, minimum_runtime
+from pocketseq.export.tflite.metadata import attach_metadata, metadata_bytes
 
 N, M = 3, 4
 OUTPUTS = ["text", "score", "alignment"]

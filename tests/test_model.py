@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pocketseq.layers import AttentiveLSTMDecoder, LSTMEncoder
 from pocketseq.pipeline.model import EncoderDecoder
-from pocketseq.pipeline.special import END, PAD, START
+from pocketseq.pipeline.text.special import END, PAD, START
 
 MAX_LENGTH = 5
 RANDOM = np.random.default_rng(3)

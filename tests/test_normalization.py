@@ -3,7 +3,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from pocketseq.pipeline.normalization import (
+from pocketseq.pipeline.text.normalization import (
     MAXIMUM_EXPANSION,
     PAGE_SIZE,
     WHITE_SPACE,

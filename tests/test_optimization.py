@@ -1,4 +1,4 @@
-"""Tests of pocketseq.pipeline.optimization."""
+"""Tests of pocketseq.pipeline.training.optimization."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pocketseq.pipeline.configuration import TrainingConfig
-from pocketseq.pipeline.optimization import learning_rate, smoothed_loss
+from pocketseq.pipeline.training.optimization import learning_rate, smoothed_loss
 
 
 def test_the_loss_is_smoothed_cross_entropy_summed_over_real_tokens():

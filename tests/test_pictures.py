@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from pocketseq.pipeline.pictures import attention_picture
+from pocketseq.pipeline.reports.pictures import attention_picture
 
 HOSTILE = {
     "emoji": "😀👩‍🔬",
@@ -304,7 +304,8 @@ def test_equal_input_gives_equal_bytes_whatever_the_settings_of_a_user(format):
 
 def test_matplotlib_is_imported_only_to_draw_and_pyplot_never():
     code = (
-        "import sys; from pocketseq.pipeline.pictures import attention_picture as draw;"
+        "import sys;"
+        "from pocketseq.pipeline.reports.pictures import attention_picture as draw;"
         "assert 'matplotlib' not in sys.modules; draw('a', 'b', [[1]]);"
         "assert 'matplotlib' in sys.modules;"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -1,4 +1,4 @@
-"""Tests of pocketseq.pipeline.preparation, and of starting from a trained run."""
+"""Tests of preparing a run, and of starting from a trained one."""
 
 import hashlib
 import json
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pocketseq.pipeline.configuration import fine_tuned, override
-from pocketseq.pipeline.corpora import Corpus
+from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.preparation import start_run, training_corpora
 from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.tokenizers import CharacterTokenizer
-from pocketseq.pipeline.training import train
+from pocketseq.pipeline.text.tokenizers import CharacterTokenizer
+from pocketseq.pipeline.training.loop import train
+from pocketseq.pipeline.training.preparation import start_run, training_corpora
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,9 @@ def test_a_folder_that_cannot_be_filled_stays_away(trained_run, tmp_path, monkey
     def full(path, data):
         raise UserError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr("pocketseq.pipeline.preparation.write_atomically", full)
+    monkeypatch.setattr(
+        "pocketseq.pipeline.training.preparation.write_atomically", full
+    )
     with pytest.raises(UserError, match="No space left"):
         start_run(Run(tmp_path / "run"), trained_run.config())
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +128,7 @@ def test_the_training_corpus_is_read_twice(trained_run, tmp_path, monkeypatch):
 def test_what_the_machine_decides_is_decided_once_and_kept(
     trained_run, tmp_path, monkeypatch
 ):
-    name = "pocketseq.pipeline.preparation."
+    name = "pocketseq.pipeline.training.preparation."
     monkeypatch.setattr(name + "native_precision", lambda: "bfloat16")
     monkeypatch.setattr(name + "batch_parts", lambda: 3)
     settings = ["precision=auto", "parts=0", "metric="]
@@ -172,7 +174,7 @@ def test_shards_share_a_corpus_out(tmp_path, files, shards, parallel):
 
 
 def test_what_is_counted_for_a_vocabulary_stays_bounded(monkeypatch):
-    monkeypatch.setattr("pocketseq.pipeline.tokenizers._MOST_COUNTED", 4)
+    monkeypatch.setattr("pocketseq.pipeline.text.tokenizers._MOST_COUNTED", 4)
     texts = ["ab" * 9, "c", "d", "e", "ab", "f", "g"]
     tokenizer = CharacterTokenizer.learn(texts)
     assert {"a", "b"} <= set(tokenizer.pieces)

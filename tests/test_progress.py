@@ -3,9 +3,9 @@
 import pytest
 from rich.console import Console
 
-from pocketseq.pipeline import progress as module
-from pocketseq.pipeline.progress import training_progress
-from pocketseq.pipeline.training import Progress
+from pocketseq.pipeline.reports import progress as module
+from pocketseq.pipeline.reports.progress import training_progress
+from pocketseq.pipeline.training.loop import Progress
 
 
 @pytest.fixture

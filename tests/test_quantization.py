@@ -9,11 +9,11 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from random_models import random_translator
 
-from pocketseq.export import quantization
-from pocketseq.export.flatbuffer import finished, minimum_runtime
-from pocketseq.export.graph import translate_function
-from pocketseq.export.quantization import RECIPES, quantize_weights
-from pocketseq.export.tflite import convert
+from pocketseq.export.graph.translate import translate_function
+from pocketseq.export.tflite import quantization
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import finished, minimum_runtime
+from pocketseq.export.tflite.quantization import RECIPES, quantize_weights
 
 OUTPUTS = ["text", "score", "alignment"]
 TYPES = schema.TensorType

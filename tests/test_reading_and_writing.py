@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.export.flatbuffer import forbidden_operators
-from pocketseq.export.reading import read
-from pocketseq.export.tflite import convert
-from pocketseq.export.writing import write
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.special import END, UNKNOWN
-from pocketseq.pipeline.tokenizers import (
+from pocketseq.export.graph.reading import read
+from pocketseq.export.graph.writing import write
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import forbidden_operators
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.special import END, UNKNOWN
+from pocketseq.pipeline.text.tokenizers import (
     TOKENIZERS,
     CharacterTokenizer,
     WordPieceTokenizer,

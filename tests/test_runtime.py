@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
-from pocketseq.export.container import read_container
-from pocketseq.export.flatbuffer import finished, packed
-from pocketseq.export.graph import translate_function
-from pocketseq.export.metadata import attach_metadata
+from pocketseq.export.checks.verification import compare
+from pocketseq.export.graph.translate import translate_function
 from pocketseq.export.runtime import Translator, text_of
-from pocketseq.export.tflite import convert
-from pocketseq.export.verification import compare
+from pocketseq.export.tflite.container import read_container
+from pocketseq.export.tflite.conversion import convert
+from pocketseq.export.tflite.flatbuffer import finished, packed
+from pocketseq.export.tflite.metadata import attach_metadata
 from pocketseq.pipeline.errors import UserError
 
 BEAM = 3

@@ -11,8 +11,8 @@ from random_models import TEXTS, random_translator
 
 from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.search import LengthBound
+from pocketseq.pipeline.text.normalization import Normalization
 
 BEAM = 3
 CASES = {

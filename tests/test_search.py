@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pocketseq.pipeline.search import LengthBound, beam_search
-from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
+from pocketseq.pipeline.text.special import END, PAD, START, UNKNOWN
 
 VOCABULARY_SIZE = 6
 TOKENS = range(END, VOCABULARY_SIZE)  # what may be emitted: END, UNKNOWN, 4 and 5

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.pipeline import training
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import TrainingStopped
-from pocketseq.pipeline.preparation import start_run
 from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.training import train
+from pocketseq.pipeline.training import loop as training
+from pocketseq.pipeline.training.loop import train
+from pocketseq.pipeline.training.preparation import start_run
 
 CLI = Path(__file__).parents[1] / "cli.py"
 

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from pocketseq.pipeline.normalization import WHITE_SPACE, Normalization
-from pocketseq.pipeline.special import SPECIAL_PIECES, UNKNOWN
-from pocketseq.pipeline.tokenizers import (
+from pocketseq.pipeline.text.normalization import WHITE_SPACE, Normalization
+from pocketseq.pipeline.text.special import SPECIAL_PIECES, UNKNOWN
+from pocketseq.pipeline.text.tokenizers import (
     TOKENIZERS,
     CharacterTokenizer,
     Tokenizer,
@@ -388,7 +388,7 @@ def test_wordpieces_equal_those_of_the_operation_that_tries_each_length(pieces):
 def test_learning_wordpieces_gives_the_same_in_every_process(pieces):
     """Whatever the order of Python's sets, and of the texts."""
     again = """
-from pocketseq.pipeline.tokenizers import WordPieceTokenizer
+from pocketseq.pipeline.text.tokenizers import (WordPieceTokenizer)
 texts = ["# ## a# b##c ##a ##a", "walking talking reading", "walk walk talk talk"]
 print(WordPieceTokenizer.learn(texts, max_code_points=24).to_json())
 """

@@ -9,19 +9,19 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from pocketseq.pipeline import training
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
-from pocketseq.pipeline.journal import Journal
-from pocketseq.pipeline.preparation import (
+from pocketseq.pipeline.reports.journal import Journal
+from pocketseq.pipeline.runs import Run, read_arrays
+from pocketseq.pipeline.training import loop as training
+from pocketseq.pipeline.training.loop import Trainer, train
+from pocketseq.pipeline.training.preparation import (
     check_conditions,
     check_unchanged,
     start_run,
     training_corpora,
 )
-from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.training import Trainer, train
 from pocketseq.pipeline.translator import ModelTranslator
 
 # A model so small that what matters is how its training goes, not what it learns.
@@ -191,7 +191,7 @@ def test_a_run_killed_while_it_evaluates_does_that_again(
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.evaluate", killed_at_last)
+        patch.setattr("pocketseq.pipeline.training.loop.evaluate", killed_at_last)
         with pytest.raises(RuntimeError, match="killed"):
             train(run)
     assert train(run).reason == "all updates done"
@@ -285,7 +285,7 @@ def test_a_run_killed_before_its_first_update_begins_anew(started, finished, cop
         raise RuntimeError("killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.training_batches", killed)
+        patch.setattr("pocketseq.pipeline.training.loop.training_batches", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(run)
     assert run.checkpoint_paths()[0].name == "update-000000000.npz"
@@ -304,7 +304,7 @@ def test_two_trainings_in_one_folder_are_a_mistake(started, copy):
 
 def test_a_resumed_run_sums_in_the_parts_it_began_with(started, copy, monkeypatch):
     run = copy(started, "training.parts=3")
-    monkeypatch.setattr("pocketseq.pipeline.training.batch_parts", lambda: 2)
+    monkeypatch.setattr("pocketseq.pipeline.training.loop.batch_parts", lambda: 2)
     trainer = Trainer(run, run.config(), run.load_tokenizers())
     assert trainer.parts == 3
 

@@ -8,9 +8,10 @@ from conftest import backwards
 
 from pocketseq.pipeline.configuration import Config, SideConfig
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.special import END, PAD, START, UNKNOWN
-from pocketseq.pipeline.tokenizers import CharacterTokenizer, WordPieceTokenizer
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.special import END, START, UNKNOWN
+from pocketseq.pipeline.text.tokenizers import CharacterTokenizer, WordPieceTokenizer
+from pocketseq.pipeline.text.writing import write
 from pocketseq.pipeline.translation import prepare
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -230,8 +231,11 @@ def test_an_unknown_token_becomes_the_character_that_attention_points_at(transla
     width = len("x\u4e00")
     attention = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]], np.float32)
     known = translator.target_tokenizer.pieces.index("A0")
-    ids = np.array([UNKNOWN, known, END, PAD])
-    one = translator._finish("x\u4e00", ids, 3, -0.5, attention[:, :width])
+    spans = translator.source_tokenizer.spans("x\u4e00")
+    one = write(
+        [UNKNOWN, known], attention[:2, :width], "x\u4e00", spans,
+        translator.target_tokenizer, None,
+    )  # fmt: skip
     assert one.text == "\u4e00 A0"
     expected = attention[[0, 1, 1, 1]]
     np.testing.assert_array_equal(one.alignment, expected)
@@ -240,10 +244,9 @@ def test_an_unknown_token_becomes_the_character_that_attention_points_at(transla
 def test_pieces_of_a_word_are_joined_and_unknown_ones_copied():
     tokenizer = WordPieceTokenizer.learn(["ab ba"], max_code_points=8)
     pieces = ["b", "##\ufffd", "##a", "\ufffd", "##b", "a"]
-    ids = np.array([*map(tokenizer.pieces.index, pieces), END])
-    translator = ModelTranslator(None, tokenizer, tokenizer, None)
-    attention = np.eye(4, dtype=np.float32)[[0, 3, 2, 1, 0, 0, 0]]
-    one = translator._finish("wxyz", ids, 7, 0.0, attention)
+    ids = list(map(tokenizer.pieces.index, pieces))
+    attention = np.eye(4, dtype=np.float32)[[0, 3, 2, 1, 0, 0]]
+    one = write(ids, attention, "wxyz", [[0], [1], [2], [3]], tokenizer, None)
     assert one.text == "bza xb a"
     np.testing.assert_array_equal(
         one.alignment.argmax(axis=1), [0, 3, 2, 1, 1, 0, 0, 0]
@@ -282,9 +285,11 @@ def decomposing(target, *, most=8, compose=True):
 def finish(translator, text, source, *, pointed):
     """Finishes the tokens of a text, each of which looks at one source character."""
     (ids,) = translator.target_tokenizer.tokenize([text]).to_list()
-    ids = [*ids, END]
-    attention = np.eye(len(source), dtype=np.float32)[[*pointed, 0]]
-    return translator._finish(source, np.array(ids), len(ids), 0.0, attention)
+    attention = np.eye(len(source), dtype=np.float32)[pointed]
+    return write(
+        ids, attention, source, translator.source_tokenizer.spans(source),
+        translator.target_tokenizer, translator.composition,
+    )  # fmt: skip
 
 
 def test_a_decomposed_target_is_composed_and_its_rows_are_means_of_the_parts():

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from pocketseq.export.trie import build_double_array, smallest_integers
+from pocketseq.export.graph.trie import build_double_array, smallest_integers
 
 
 def walk(trie, piece):

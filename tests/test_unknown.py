@@ -1,13 +1,13 @@
-"""Tests of pocketseq.pipeline.unknown: what is said of a dev set before training."""
+"""Tests of pocketseq.pipeline.data.unknown: characters that only a dev set has."""
 
 import logging
 
 import pytest
 
 from pocketseq.pipeline.configuration import Config, override
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.tokenizers import TOKENIZERS
-from pocketseq.pipeline.unknown import count_unknown, report_unknown
+from pocketseq.pipeline.data.unknown import count_unknown, report_unknown
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.tokenizers import TOKENIZERS
 
 
 def learned(kind, texts, **normalization):

@@ -7,7 +7,7 @@ import pytest
 from random_models import TEXTS as ODD_TEXTS
 from random_models import random_translator
 
-from pocketseq.export.verification import (
+from pocketseq.export.checks.verification import (
     NEAR_TIE,
     beam_margins,
     compare,
@@ -17,8 +17,8 @@ from pocketseq.export.verification import (
     translate_timed,
 )
 from pocketseq.pipeline.evaluation import evaluate
-from pocketseq.pipeline.normalization import Normalization
-from pocketseq.pipeline.special import END, PAD, START
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.special import END, PAD, START
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Tokenizers: a vocabulary of pieces, and the longest match from the left.
 
 The text work of training runs here in tf.data, by tensorflow-text and TensorFlow
-operations; :mod:`pocketseq.export.reading` does the same by TFLite builtins.
+operations; :mod:`pocketseq.export.graph.reading` does the same by TFLite builtins.
 :meth:`Tokenizer.spans` is the third form, in Python: which code points a token covers.
 """
 
@@ -15,18 +15,22 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
-from tensorflow_text.tools.wordpiece_vocab import (
-    wordpiece_tokenizer_learner_lib as wordpiece_learner,
-)
 
-from pocketseq.pipeline.normalization import (
+from pocketseq.pipeline.text.learning import frequent_characters, learn_longer_pieces
+from pocketseq.pipeline.text.matching import (
+    CONTINUATION,
+    CONTINUATION_MARK,
+    longest_matches,
+    origins,
+)
+from pocketseq.pipeline.text.normalization import (
     PAGE_SIZE,
     WHITE_SPACE,
     Normalization,
     frozen_table,
     paged_table,
 )
-from pocketseq.pipeline.special import (
+from pocketseq.pipeline.text.special import (
     SPECIAL_PIECES,
     UNKNOWN,
     UNKNOWN_PIECE,
@@ -35,15 +39,6 @@ from pocketseq.pipeline.special import (
 # Numbers of the alphabet, which the paged table gives out; 0 is "nothing".
 _UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
-
-#: What continuation pieces begin with in vocabularies.
-CONTINUATION = "##"
-
-#: What stands for it where text is matched: in no alphabet, so no text can spell it.
-CONTINUATION_MARK = "\uffff"
-
-# No learned piece is longer; a longer word counts as several when learning.
-_LONGEST_PIECE = 16
 
 # Different words or characters counted before rare ones are forgotten.
 _MOST_COUNTED = 1_000_000
@@ -360,7 +355,7 @@ class WordTokenizer(_SpacedTokenizer):
             return tf.lookup.StaticHashTable(pairs, default_value=UNKNOWN)
 
     def spans(self, text):
-        return [_origins(word) for word in self._word_characters(text)]
+        return [origins(word) for word in self._word_characters(text)]
 
     @property
     def most_tokens(self):
@@ -386,13 +381,13 @@ class WordPieceTokenizer(_SpacedTokenizer):
 
     @classmethod
     def choose(cls, counts, minimum_count, vocabulary_size):
-        alphabet = _frequent_characters(counts, minimum_count)
+        alphabet = frequent_characters(counts, minimum_count)
         known = {
             word: n for word, n in counts.items() if word and alphabet >= set(word)
         }
         characters = alphabet | {CONTINUATION_MARK + c for c in alphabet}
         room = vocabulary_size - len(SPECIAL_PIECES) - 1 - len(characters)
-        longer = _learn_longer_pieces(known, characters, room)
+        longer = learn_longer_pieces(known, characters, room)
         marked = characters | longer | {CONTINUATION_MARK + UNKNOWN_PIECE}
         return {piece.replace(CONTINUATION_MARK, CONTINUATION) for piece in marked}
 
@@ -435,9 +430,9 @@ class WordPieceTokenizer(_SpacedTokenizer):
 
     def spans(self, text):
         return [
-            _origins(word[start:end])
+            origins(word[start:end])
             for word in self._word_characters(text)
-            for start, end in _longest_matches(
+            for start, end in longest_matches(
                 "".join(c for c, _ in word), self.marked_pieces, self._longest
             )
         ]
@@ -446,92 +441,6 @@ class WordPieceTokenizer(_SpacedTokenizer):
     def most_tokens(self):
         # A token is at least one character of the normal form.
         return self.max_code_points
-
-
-def _origins(characters):
-    """Returns the different code points that (character, code point) pairs name."""
-    return list(dict.fromkeys(index for _, index in characters))
-
-
-def _longest_matches(word, marked_pieces, longest):
-    """Yields (start, end) of the pieces of a word, which are characters at least."""
-    start, mark = 0, ""
-    while start < len(word):
-        end = min(len(word), start + longest)
-        while mark + word[start:end] not in marked_pieces:
-            end -= 1
-        yield start, end
-        start, mark = end, CONTINUATION_MARK
-
-
-def _frequent_characters(counts, minimum_count):
-    """Returns the characters that may be known, given how often each word occurs."""
-    characters: Counter[str] = Counter()
-    for word, count in counts.items():
-        for character in word:
-            characters[character] += count
-    frequent = {c for c, count in characters.items() if count >= minimum_count}
-    return frequent - {UNKNOWN_PIECE, CONTINUATION_MARK}
-
-
-def _parts(counts):
-    """Cuts words that are longer than any piece; learning takes a length's cube."""
-    parts: Counter[str] = Counter()
-    for word, count in counts.items():
-        for start in range(0, len(word), _LONGEST_PIECE):
-            parts[word[start : start + _LONGEST_PIECE]] += count
-    return parts
-
-
-def _learn_longer_pieces(counts, characters, room):
-    """Returns marked pieces of two characters and more, at most as many as have room.
-
-    The learner is asked for all pieces above a frequency; which of them stay depends on
-    how often the longest match uses them, and those that it never uses are of no use.
-
-    Args:
-        counts: ``{word: how often it occurs}``.
-        characters: The marked pieces of one character.
-        room: The largest number of longer pieces.
-    """
-    if room <= 0 or not counts:
-        return set()
-    # All words of a frequency are pieces, so at the lower of these two frequencies they
-    # alone fill the room. A piece seen once would teach nothing.
-    parts = _parts(counts)
-    frequency = sorted(parts.values())[-room - 1 :][0]
-    learned = _pieces_seen(parts, max(2, frequency + 1)) - characters
-    if len(learned) < room and frequency > 1:
-        learned = _pieces_seen(parts, frequency) - characters
-    longest = max(map(len, learned), default=1)
-    known = characters | learned
-    uses: Counter[str] = Counter()
-    for word, count in counts.items():
-        for start, end in _longest_matches(word, known, longest):
-            uses[CONTINUATION_MARK * (start > 0) + word[start:end]] += count
-    used = [piece for piece in learned if uses[piece]]
-    return set(sorted(used, key=lambda piece: (-uses[piece], piece))[:room])
-
-
-def _pieces_seen(counts, at_least):
-    """Returns the learner's marked pieces that are seen often enough."""
-    settings = wordpiece_learner.Params(
-        upper_thresh=None,
-        lower_thresh=None,
-        num_iterations=4,
-        max_input_tokens=None,
-        max_token_length=_LONGEST_PIECE,
-        max_unique_chars=None,
-        vocab_size=None,
-        slack_ratio=None,
-        include_joiner_token=True,
-        joiner=CONTINUATION_MARK,
-        reserved_tokens=[],
-    )
-    words = sorted(counts.items())
-    pieces = wordpiece_learner.learn_with_thresh(words, at_least, settings)
-    # Only pieces that continue may begin with the sign for it.
-    return {piece for piece in pieces if not piece.startswith(CONTINUATION)}
 
 
 #: The names that configurations use.

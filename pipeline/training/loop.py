@@ -19,25 +19,25 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.layers.products import products_in
-from pocketseq.pipeline.batches import Batch, Reader, training_batches
-from pocketseq.pipeline.cluster import Alone, WorkerLost, share
+from pocketseq.pipeline.data.batches import Batch, Reader, training_batches
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped, UserError
 from pocketseq.pipeline.evaluation import evaluate, is_perfect, main_rank, rank
-from pocketseq.pipeline.journal import Journal
 from pocketseq.pipeline.machine import batch_parts, native_precision
 from pocketseq.pipeline.model import build_model
-from pocketseq.pipeline.optimization import learning_rate, smoothed_loss
-from pocketseq.pipeline.preparation import (
-    check_conditions,
-    check_unchanged,
-    load_setup,
-    training_corpora,
-)
+from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import (
     DamagedFile,
     assign_arrays,
     read_arrays,
     write_arrays,
+)
+from pocketseq.pipeline.training.cluster import Alone, WorkerLost, share
+from pocketseq.pipeline.training.optimization import learning_rate, smoothed_loss
+from pocketseq.pipeline.training.preparation import (
+    check_conditions,
+    check_unchanged,
+    load_setup,
+    training_corpora,
 )
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -102,10 +102,11 @@ def train(run, *, minutes=None, cluster=None, on_progress=lambda progress: None)
 
     Args:
         run: A :class:`pocketseq.pipeline.runs.Run` that
-            :func:`pocketseq.pipeline.preparation.start_run` has made. Of several
-            workers only the chief needs its folder.
+            :func:`pocketseq.pipeline.training.preparation.start_run` has made. Of
+            several workers only the chief needs its folder.
         minutes: Stop after this long; what is done by then is kept.
-        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
+        cluster: See :mod:`pocketseq.pipeline.training.cluster`; None: this machine
+            alone.
         on_progress: Called now and then with a :class:`Progress`.
 
     Returns:
@@ -242,7 +243,8 @@ class Trainer:
         run: :class:`Run`, where checkpoints, metrics and the best weights go.
         config: :class:`pocketseq.pipeline.configuration.Config`.
         tokenizers: The source and the target tokenizer.
-        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
+        cluster: See :mod:`pocketseq.pipeline.training.cluster`; None: this machine
+            alone.
     """
 
     def __init__(self, run, config, tokenizers, cluster=None):
@@ -411,7 +413,7 @@ class Trainer:
             deadline: A time of ``time.monotonic()``.
             interrupted: A ``threading.Event``, set when somebody asks to stop.
             batches: ``(epoch, batches to skip) -> context`` of an iterator over what
-                :func:`pocketseq.pipeline.batches.training_batches` makes.
+                :func:`pocketseq.pipeline.data.batches.training_batches` makes.
             references: ``{source: [targets]}`` of the dev set, for the chief.
             on_progress: Called with a :class:`Progress`.
 

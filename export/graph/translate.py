@@ -5,9 +5,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from pocketseq.export.composition import compose, mean_rows
-from pocketseq.export.reading import read
-from pocketseq.export.writing import write
+from pocketseq.export.graph.composition import compose, mean_rows
+from pocketseq.export.graph.reading import read
+from pocketseq.export.graph.writing import write
 
 # A short text goes through smaller buffers, so that its work does not grow with the
 # longest text that a model takes: an eighth of the length, but at least 16 tokens,

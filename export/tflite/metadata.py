@@ -13,8 +13,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from pocketseq.export.container import CHECKSUM, MANIFEST, checksum
-from pocketseq.export.flatbuffer import attach_files, packed
+from pocketseq.export.tflite.container import CHECKSUM, MANIFEST, checksum
+from pocketseq.export.tflite.flatbuffer import attach_files, packed
 
 _ENTRY = b"TFLITE_METADATA"
 _IDENTIFIER = b"M001"

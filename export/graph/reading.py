@@ -1,7 +1,7 @@
 """Reading: code points to source tokens, by TFLite builtin operations.
 
-The counterpart of :meth:`pocketseq.pipeline.tokenizers.Tokenizer.tokenize` inside an
-exported model. Everything has a static shape, and every int32 whatever is an answer:
+The counterpart of :meth:`pocketseq.pipeline.text.tokenizers.Tokenizer.tokenize` inside
+an exported model. Everything has a static shape, and every int32 whatever is an answer:
 what is no Unicode character counts as an unknown one.
 """
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pocketseq.export.trie import build_double_array, smallest_integers
-from pocketseq.pipeline.normalization import PAGE_SIZE
-from pocketseq.pipeline.special import PAD, UNKNOWN, UNKNOWN_PIECE
-from pocketseq.pipeline.tokenizers import CONTINUATION_MARK
+from pocketseq.export.graph.trie import build_double_array, smallest_integers
+from pocketseq.pipeline.text.matching import CONTINUATION_MARK
+from pocketseq.pipeline.text.normalization import PAGE_SIZE
+from pocketseq.pipeline.text.special import PAD, UNKNOWN, UNKNOWN_PIECE
 
 
 class SourceTokens(NamedTuple):
@@ -74,7 +74,7 @@ def read(text, tokenizer):
 
     Args:
         text: int32 ``(N,)``, code points, zero-padded.
-        tokenizer: :class:`pocketseq.pipeline.tokenizers.Tokenizer`.
+        tokenizer: :class:`pocketseq.pipeline.text.tokenizers.Tokenizer`.
 
     Returns:
         :class:`SourceTokens` with ``S = tokenizer.most_tokens``.
@@ -199,7 +199,7 @@ def _longest_matches(numbers, nodes, trie, *, longest):
     Args:
         numbers: int32 ``(at least C,)``: the characters.
         nodes: int32 ``(C,)``: the node of the trie that each walk starts from.
-        trie: :class:`pocketseq.export.trie.DoubleArray`.
+        trie: :class:`pocketseq.export.graph.trie.DoubleArray`.
         longest: The length of the longest piece.
     """
     size = nodes.shape[0]

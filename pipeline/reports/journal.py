@@ -2,8 +2,8 @@
 
 import logging
 
-from pocketseq.pipeline.events import EventWriter
-from pocketseq.pipeline.pictures import attention_picture
+from pocketseq.pipeline.reports.events import EventWriter
+from pocketseq.pipeline.reports.pictures import attention_picture
 
 logger = logging.getLogger(__name__)
 

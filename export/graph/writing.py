@@ -6,8 +6,8 @@ The counterpart of :class:`pocketseq.pipeline.translator.ModelTranslator`'s last
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.export.reading import is_character, look_up, real_code_points
-from pocketseq.pipeline.special import END, UNKNOWN_PIECE
+from pocketseq.export.graph.reading import is_character, look_up, real_code_points
+from pocketseq.pipeline.text.special import END, UNKNOWN_PIECE
 
 
 def write(token_ids, length, attention, spread, text, tokenizer):

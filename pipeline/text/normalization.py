@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from pocketseq.pipeline.special import UNKNOWN_PIECE
+from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
 #: The code points with the Unicode property White_Space.
 WHITE_SPACE = frozenset(

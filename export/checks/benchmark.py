@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketseq.export.container import read_container
 from pocketseq.export.runtime import Translator, read_manifest
-from pocketseq.pipeline.corpora import Corpus
+from pocketseq.export.tflite.container import read_container
+from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.runs import Run
 

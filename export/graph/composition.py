@@ -1,8 +1,8 @@
 """Composition inside an exported model, by TFLite builtin operations.
 
-The counterpart of :meth:`pocketseq.pipeline.composition.Composition.compose`, from the
-same tables. Everything has a static shape, all characters are looked at at once, and
-text without marks takes no round of the loop.
+The counterpart of :meth:`pocketseq.pipeline.text.composition.Composition.compose`, from
+the same tables. Everything has a static shape, all characters are looked at at once,
+and text without marks takes no round of the loop.
 """
 
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.export.reading import look_up
-from pocketseq.export.trie import build_double_array
-from pocketseq.pipeline.composition import (
+from pocketseq.export.graph.reading import look_up
+from pocketseq.export.graph.trie import build_double_array
+from pocketseq.pipeline.text.composition import (
     FINAL,
     FINALS,
     LEADING,
@@ -22,7 +22,7 @@ from pocketseq.pipeline.composition import (
     VOWEL,
     VOWELS,
 )
-from pocketseq.pipeline.normalization import PAGE_SIZE, paged_table
+from pocketseq.pipeline.text.normalization import PAGE_SIZE, paged_table
 
 
 class _Joins(NamedTuple):
@@ -44,7 +44,7 @@ def compose(texts, composition):
 
     Args:
         texts: int32 ``(K, M)``: code points, none negative, padded with zeros.
-        composition: :class:`pocketseq.pipeline.composition.Composition`.
+        composition: :class:`pocketseq.pipeline.text.composition.Composition`.
 
     Returns:
         The composed texts, int32 ``(K, M)``, padded with zeros, and for each code point

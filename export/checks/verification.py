@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.evaluation import METRICS, in_normal_form, main_rank
-from pocketseq.pipeline.normalization import NO_NORMALIZATION
 from pocketseq.pipeline.search import best_candidates
-from pocketseq.pipeline.special import PAD, START
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
+from pocketseq.pipeline.text.special import PAD, START
 from pocketseq.pipeline.translation import NO_SCORE
 
 # Where the best two candidates are this close, in log-probability, rounding decides.

@@ -1,9 +1,9 @@
 """Composition: what a decomposed target writes, put together again.
 
 The counterpart of the canonical decomposition in
-:mod:`pocketseq.pipeline.normalization`. This is the form in Python;
-:mod:`pocketseq.export.composition` does the same by TFLite builtins, from the same
-tables.
+:mod:`pocketseq.pipeline.text.normalization`. This is the form in Python;
+:mod:`pocketseq.export.graph.composition` does the same by TFLite builtins, from the
+same tables.
 """
 
 import sys

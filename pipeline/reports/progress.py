@@ -19,7 +19,7 @@ def training_progress(*, show=True):
     """Shows a bar with the loss, dev metric, speed and time left.
 
     Yields:
-        A function that takes a :class:`pocketseq.pipeline.training.Progress`.
+        A function that takes a :class:`pocketseq.pipeline.training.loop.Progress`.
     """
     console = Console(stderr=True)
     if not (show and console.is_terminal):

@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pocketseq.pipeline.batches import (
+from pocketseq.pipeline.configuration import Config, parse_config
+from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.data.lengths import (
     Bucket,
     choose_buckets,
     learn_length_bound,
     measure_lengths,
 )
-from pocketseq.pipeline.cluster import Alone, share
-from pocketseq.pipeline.configuration import Config, parse_config
-from pocketseq.pipeline.corpora import Corpus
+from pocketseq.pipeline.data.unknown import report_unknown
 from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import main_metric
 from pocketseq.pipeline.machine import (
@@ -29,7 +29,6 @@ from pocketseq.pipeline.machine import (
     native_precision,
     numeric_conditions,
 )
-from pocketseq.pipeline.normalization import Normalization
 from pocketseq.pipeline.runs import (
     Run,
     parse_shapes,
@@ -38,8 +37,9 @@ from pocketseq.pipeline.runs import (
     write_arrays,
     write_atomically,
 )
-from pocketseq.pipeline.tokenizers import TOKENIZERS
-from pocketseq.pipeline.unknown import report_unknown
+from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.tokenizers import TOKENIZERS
+from pocketseq.pipeline.training.cluster import Alone, share
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +319,8 @@ def load_setup(run, cluster=None):
 
     Args:
         run: :class:`pocketseq.pipeline.runs.Run`.
-        cluster: See :mod:`pocketseq.pipeline.cluster`; None: this machine alone.
+        cluster: See :mod:`pocketseq.pipeline.training.cluster`; None: this machine
+            alone.
 
     Raises:
         UserError: A file is missing or cannot be understood.

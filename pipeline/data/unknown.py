@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 
-from pocketseq.pipeline.special import UNKNOWN, UNKNOWN_PIECE
+from pocketseq.pipeline.text.special import UNKNOWN, UNKNOWN_PIECE
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from unicodedata import normalize
 
 import numpy as np
 
+from pocketseq.export.checks.verification import smallest_beam_margins, step_margins
 from pocketseq.export.runtime import text_of
-from pocketseq.export.verification import smallest_beam_margins, step_margins
-from pocketseq.pipeline.special import UNKNOWN_PIECE
+from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 from pocketseq.pipeline.translation import NO_SCORE, Translation
 
 #: Enough for a platform's tests; fewer cannot be told from a broken model.

@@ -1,0 +1,1 @@
+"""Checks that an exported model must pass, and measurements of it."""

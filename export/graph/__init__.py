@@ -1,0 +1,1 @@
+"""The function inside an exported model, built of TFLite builtins."""

@@ -1,0 +1,1 @@
+"""Views of a training run for people: curves, pictures, progress."""

@@ -1,0 +1,1 @@
+"""From pairs of texts to a run folder of trained weights."""

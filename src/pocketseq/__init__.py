@@ -1,0 +1,1 @@
+"""Short text to short text on the phone."""
