@@ -285,11 +285,9 @@ def decomposing(target, *, most=8, compose=True):
 def finish(translator, text, source, *, pointed):
     """Finishes the tokens of a text, each of which looks at one source character."""
     (ids,) = translator.target_tokenizer.tokenize([text]).to_list()
-    attention = np.eye(len(source), dtype=np.float32)[pointed]
-    return write(
-        ids, attention, source, translator.source_tokenizer.spans(source),
-        translator.target_tokenizer, translator.composition,
-    )  # fmt: skip
+    ids = [*ids, END]
+    attention = np.eye(len(source), dtype=np.float32)[[*pointed, 0]]
+    return translator._written(source, np.array(ids), len(ids), 0.0, attention)
 
 
 def test_a_decomposed_target_is_composed_and_its_rows_are_means_of_the_parts():
