@@ -324,7 +324,7 @@ def test_what_is_copied_is_composed_with_what_follows():
     ids = [UNKNOWN, translator.target_tokenizer.pieces.index("\u0301"), END]
     attention = np.eye(2, dtype=np.float32)[[0, 1, 0]]
     found = {
-        source: translator._finish(source, np.array(ids), 3, 0.0, attention)
+        source: translator._written(source, np.array(ids), 3, 0.0, attention)
         for source in ("ax", "é!", "zx")
     }
     # Only the alphabet is composed.
