@@ -14,10 +14,10 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import click
 
+import pocketseq
 from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
 from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
 
@@ -193,11 +193,12 @@ def main():
     Results go to standard output, progress and logs to standard error. A mistake of
     yours is one line and exit status 2; exit status 1 is a failed check.
     """
+    os.environ["KERAS_HOME"] = os.devnull  # so that no keras.json has a say
     _start_logging()
 
 
 @main.command("train")
-@click.argument("recipe", default="pronunciation")
+@click.argument("recipe", required=False)
 @click.option(
     "--train",
     "train_file",
@@ -261,78 +262,27 @@ def train_command(
     Without arguments: English pronunciations, from the CMU dictionary. With TF_CONFIG
     set, this process is one of the workers that it names.
     """
-    from pocketseq.pipeline.configuration import fine_tuned, override, with_files
-    from pocketseq.pipeline.runs import Run, new_run_folder, open_run
-
     if quiet:
         logging.getLogger("pocketseq").setLevel(logging.WARNING)
-    base, config = None, None
-    if resume:
-        if not run_folder:
-            raise UserError("--resume: expected --run DIR, the run to go on with")
-        _refuse_changes()
-        run = Run(Path(run_folder))
-    else:
-        base = open_run(base_folder) if base_folder else None
-        config = _base_config(recipe, base)
-        config = with_files(
-            config, train_file, train_target, dev_file, dev_target, skip_bad_lines
-        )
-        config = override(config, settings)
-        if base:
-            config = fine_tuned(config, base.config(), base_folder)
-        run = Run(Path(run_folder) if run_folder else new_run_folder(config.name))
-    _import_tensorflow(for_training=True)
-    from pocketseq.pipeline.reports.progress import training_progress
-    from pocketseq.pipeline.training.cluster import join_cluster, share
-    from pocketseq.pipeline.training.loop import train
-    from pocketseq.pipeline.training.preparation import start_run
-
-    cluster = join_cluster()
-    if not cluster.is_chief:
-        logging.getLogger("pocketseq").setLevel(logging.WARNING)
-
-    def prepare():
-        if resume:
-            open_run(run_folder)
-        else:
-            _refuse_overwriting(run)
-            start_run(run, config, base, workers=cluster.size)
-        return {}
-
-    share(cluster, prepare)
-    with training_progress(show=not quiet and cluster.is_chief) as on_progress:
-        summary = train(run, minutes=minutes, cluster=cluster, on_progress=on_progress)
-    if cluster.is_chief and (not quiet or summary.reason == "interrupted"):
-        _print(summary.line(run))
-    if summary.reason == "interrupted":
+    summary = pocketseq.train(
+        recipe,
+        train=train_file,
+        train_target=train_target,
+        dev=dev_file,
+        dev_target=dev_target,
+        run=run_folder,
+        base=base_folder,
+        settings=settings,
+        minutes=minutes,
+        resume=resume,
+        skip_bad_lines=skip_bad_lines,
+        show_progress=not quiet,
+    )
+    interrupted = summary.reason == "interrupted"
+    if summary.is_chief and (interrupted or not quiet):
+        _print(summary.line())
+    if interrupted:
         raise SystemExit(_INTERRUPTED)
-
-
-def _base_config(recipe, base):
-    """Returns the configuration to start from: the recipe's, or that of a run.
-
-    A run to fine-tune brings its own recipe, unless another one is named; of that one,
-    what it says of the model does not count.
-    """
-    from pocketseq.pipeline.configuration import load_recipe, model_of, undecided
-
-    if (
-        base
-        and click.get_current_context().get_parameter_source("recipe")
-        is click.core.ParameterSource.DEFAULT
-    ):
-        return undecided(base.config())
-    config = load_recipe(recipe)
-    return model_of(base.config(), config) if base else config
-
-
-def _refuse_overwriting(run):
-    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-        raise UserError(
-            f"{run.folder}: exists already, expected --resume to go on with it, or "
-            f"another --run"
-        )
 
 
 @main.command("evaluate")
@@ -359,26 +309,14 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
 
     Several lines with the same source are alternative references.
     """
-    from pocketseq.pipeline.data.corpora import Corpus
-    from pocketseq.pipeline.evaluation import evaluate, write_errors
-    from pocketseq.pipeline.reports.progress import translate_all
-
-    corpus = Corpus(file, target, skip_bad_lines=skip_bad_lines)
-    translator = _open_model(model)
-    if errors_file:
-        _refuse_to_overwrite(errors_file, [*corpus.files(), *_model_files(model)])
-    corpus.check()
-    references = corpus.references()
-    found = translate_all(translator, list(references), beam_size=beam)
-    texts = [best.text for best, *_ in found]
-    accepted = list(references.values())
-    target = {
-        "kind": translator.target_kind,
-        "normalization": translator.target_normalization,
-    }
-    result = evaluate(accepted, texts, **target)
-    if errors_file:
-        write_errors(errors_file, list(references), accepted, texts, **target)
+    result = pocketseq.evaluate(
+        model,
+        file,
+        target=target,
+        beam_size=beam,
+        errors=errors_file,
+        skip_bad_lines=skip_bad_lines,
+    )
     if as_json:
         _print(json.dumps(result))
     else:
@@ -387,27 +325,6 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
                 f"{name:9} {value:.2f}"
                 if isinstance(value, float)
                 else f"{name:9} {value}"
-            )
-
-
-def _model_files(path):
-    """Returns the files of the model that a path names, as far as it names one."""
-    from pocketseq.pipeline.runs import Run, newest_run
-
-    if path is None:
-        return newest_run().files()
-    path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return [file for file in path.rglob("*") if file.is_file()]
-    return Run(path).files() if path.is_dir() else [path]
-
-
-def _refuse_to_overwrite(output, inputs):
-    """Finds an input under whatever name it is to be written to."""
-    for path in inputs:
-        if Path(output).exists() and Path(path).samefile(output):
-            raise UserError(
-                f"--errors {output}: would overwrite {path}, expected another file"
             )
 
 
@@ -431,7 +348,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
     """Translate each TEXT, or each line of standard input."""
     if beam is not None and n_best > beam:
         raise UserError(f"--n-best {n_best}: expected at most the beam, {beam}")
-    translator = _open_model(model)
+    translator = pocketseq.load(model)
     if alignment and not translator.gives_alignment:
         raise UserError(
             "--alignment: a SavedModel has none, expected a run folder or a "
@@ -497,26 +414,22 @@ def export_command(
     force,
 ):  # fmt: skip
     """Write the files an app ships, and check them against Keras."""
-    from pocketseq.pipeline.runs import newest_run, open_run
-
     both = saved_model == tflite
     if quantize and not (tflite or both):
         raise UserError("--quantize: expected --tflite with it")
-    lengths = _lengths(length)
-    run = open_run(model) if model else newest_run()
-    _import_tensorflow()
-    from pocketseq.export.bundle import Options, export_bundle
-    from pocketseq.export.table import report_table
-
-    options = Options(
+    report = pocketseq.export(
+        model,
         recipes=(quantize or ("int8",)) if tflite or both else (),
         saved_model=saved_model or both,
         beam_size=beam,
-        lengths=lengths,
+        lengths=_lengths(length),
         compatible=compatible,
         max_loss=max_loss,
+        output=output,
+        force=force,
     )
-    report = export_bundle(run, options, output=output, force=force)
+    from pocketseq.export.table import report_table
+
     _print(report_table(report))
     if not report.passed:
         raise SystemExit(1)
@@ -532,37 +445,22 @@ def export_command(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
 def benchmark_command(model, as_json):
     """Measure exported files: load time, time a text, memory. One thread."""
-    from pocketseq.export.checks.benchmark import benchmark_texts, measure
+    from pocketseq.export.checks.benchmark import (
+        benchmark_texts,
+        exported_files,
+        measure,
+    )
+    from pocketseq.pipeline.machine import native_messages_hidden
 
-    for path in _exported_files(model):
+    for path in exported_files(model):
         texts = benchmark_texts(path)
-        with _native_messages_hidden():
+        with native_messages_hidden():
             result = measure(path, texts)
         if as_json:
             _print(json.dumps(result))
             continue
         for name, value in result.items():
             _print(f"{name:23} {value:,}" if name == "bytes" else f"{name:23} {value}")
-
-
-def _exported_files(path):
-    """Returns the .tflite files that a path names."""
-    from pocketseq.pipeline.runs import newest_run
-
-    if path and not Path(path).exists():
-        raise UserError(
-            f"{path}: no such model, expected a .tflite file or a run folder"
-        )
-    if path and Path(path).is_file():
-        return [Path(path)]
-    folder = Path(path) if path else newest_run().folder
-    files = sorted([*folder.glob("*.tflite"), *folder.glob("export/*.tflite")])
-    if not files:
-        raise UserError(
-            f"{folder}: no .tflite file in it or its export folder, expected an "
-            f"export (export --model {folder} --tflite)"
-        )
-    return files
 
 
 def _lengths(text):
@@ -578,49 +476,6 @@ def _lengths(text):
             f"64,256, and at most {LONGEST_TEXT}"
         )
     return lengths
-
-
-def _open_model(path):
-    """Returns a translator for a run folder, a SavedModel or a .tflite file."""
-    from pocketseq.pipeline.runs import newest_run, open_run
-
-    if path and not Path(path).exists():
-        raise UserError(
-            f"{path}: no such model, expected a run folder, a SavedModel folder or a "
-            f".tflite file"
-        )
-    if path and Path(path).is_file():
-        from pocketseq.export.runtime import Translator
-
-        with _native_messages_hidden():
-            return Translator(path)
-    if path and (Path(path) / "saved_model.pb").is_file():
-        _import_tensorflow()
-        from pocketseq.export.saved_model import SavedModelTranslator
-
-        return SavedModelTranslator(Path(path))
-    run = open_run(path) if path else newest_run()
-    _import_tensorflow()
-    return run.load()
-
-
-# What may be said of a run that goes on.
-_OF_RESUMING = ("run_folder", "minutes", "resume", "quiet")
-
-
-def _refuse_changes():
-    """A resumed run keeps its configuration; silence would suggest otherwise."""
-    context = click.get_current_context()
-    given = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-    }
-    if given - set(_OF_RESUMING):
-        raise UserError(
-            "--resume: the run keeps its own recipe and data, expected no RECIPE, "
-            "--train, --dev, --set, --from or --skip-bad-lines"
-        )
 
 
 def _input_blocks():
@@ -676,50 +531,6 @@ def _start_logging():
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-
-def _import_tensorflow(*, for_training=False):
-    """Imports TensorFlow with its own messages turned down."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_HOME"] = os.devnull  # so that no keras.json has a say
-    from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
-
-    keep_freed_memory()
-    with _native_messages_hidden():
-        import tensorflow as tf
-
-        if for_training:
-            prepare_for_training()
-        if not os.environ.get("TF_CONFIG"):  # a cluster must be joined before that
-            tf.config.list_logical_devices()
-    tf.get_logger().setLevel("ERROR")
-
-
-@contextlib.contextmanager
-def _native_messages_hidden():
-    """Hides what C++ code writes to standard error about the processor it found.
-
-    No setting of TensorFlow's or LiteRT's reaches these lines. Errors are exceptions
-    and come through.
-    """
-    sys.stderr.flush()
-    handlers = [
-        handler
-        for handler in logging.getLogger("pocketseq").handlers
-        if isinstance(handler, logging.StreamHandler)
-        and handler.stream is sys.__stderr__
-    ]
-    with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as visible:
-        for handler in handlers:  # what we say ourselves is to be seen
-            handler.setStream(visible)
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(visible.fileno(), 2)
-            for handler in handlers:
-                handler.setStream(sys.__stderr__)
 
 
 if __name__ == "__main__":

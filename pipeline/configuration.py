@@ -4,6 +4,7 @@ import dataclasses
 import math
 import tomllib
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,7 +244,14 @@ def override(config, settings):
     return validate(_build(Config, values, "--set"))
 
 
-def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
+def with_files(
+    config: Config,
+    train: str | None,
+    train_target: str | None,
+    dev: str | None,
+    dev_target: str | None,
+    skip_bad_lines: bool,
+) -> Config:
     """Returns the configuration with the corpora that a command names.
 
     A training corpus of the user's replaces all data of the recipe: its dev and test
@@ -272,6 +280,44 @@ def with_files(config, train, train_target, dev, dev_target, skip_bad_lines):
     return dataclasses.replace(
         config, data=dataclasses.replace(data, skip_bad_lines=skip)
     )
+
+
+def compose(
+    recipe: str | None,
+    files: tuple[str | Path | None, ...] = (None,) * 4,
+    *,
+    base: str | Path | None = None,
+    settings: Iterable[str] = (),
+    skip_bad_lines: bool = False,
+) -> Config:
+    """Returns the configuration of a new run: a recipe, and the changes to it in turn.
+
+    Args:
+        recipe: A name or a path; None: ``pronunciation``, or the recipe of ``base``.
+        files: The training corpus, its target side, the dev corpus, its target side.
+        base: The folder of a trained run to start from.
+        settings: ``section.key=value`` each.
+        skip_bad_lines: Whether lines that are not pairs are skipped.
+
+    Raises:
+        UserError: One of them cannot be used.
+    """
+    from pocketseq.pipeline.runs import open_run
+
+    if base is None:
+        config = load_recipe(recipe or "pronunciation")
+    else:
+        trained = open_run(base).config()
+        # Of another recipe, what it says of the model does not count.
+        config = (
+            model_of(trained, load_recipe(recipe)) if recipe else undecided(trained)
+        )
+    train, train_target, dev, dev_target = (
+        None if file is None else str(file) for file in files
+    )
+    config = with_files(config, train, train_target, dev, dev_target, skip_bad_lines)
+    config = override(config, settings)
+    return fine_tuned(config, trained, base) if base is not None else config
 
 
 def model_of(base, recipe):

@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +30,33 @@ _LIMITS_WITH_BFLOAT16 = {
     "DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX",
     "AVX512_CORE_AMX_FP16", "AVX10_1_512", "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16",
 }  # fmt: skip
+
+
+@contextlib.contextmanager
+def native_messages_hidden() -> Iterator[None]:
+    """Hides what C++ code writes to standard error about the processor it found.
+
+    No setting of TensorFlow's or LiteRT's reaches these lines. Errors are exceptions
+    and come through.
+    """
+    sys.stderr.flush()
+    handlers = [
+        handler
+        for handler in logging.getLogger("pocketseq").handlers
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream is sys.__stderr__
+    ]
+    with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as visible:
+        for handler in handlers:  # what we say ourselves is to be seen
+            handler.setStream(visible)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(visible.fileno(), 2)
+            for handler in handlers:
+                handler.setStream(sys.__stderr__)
 
 
 def keep_freed_memory():
@@ -64,6 +93,24 @@ def cores():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def start_tensorflow(*, for_training: bool = False) -> None:
+    """Imports TensorFlow, set up for large pieces of work.
+
+    Args:
+        for_training: See :func:`prepare_for_training`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_freed_memory()
+    with native_messages_hidden():
+        import tensorflow as tf
+
+        if for_training:
+            prepare_for_training()
+        if not os.environ.get("TF_CONFIG"):  # a cluster must be joined before that
+            tf.config.list_logical_devices()
+    tf.get_logger().setLevel("ERROR")
 
 
 def prepare_for_training():

@@ -300,6 +300,15 @@ def open_run(path):
     return run
 
 
+def find_run(path: str | Path | None) -> Run:
+    """Returns the run in a folder; None: the newest run under ``runs/``.
+
+    Raises:
+        UserError: See :func:`open_run` and :func:`newest_run`.
+    """
+    return open_run(path) if path else newest_run()
+
+
 def read_text(path):
     """Returns the text of a file of a run.
 

@@ -106,7 +106,7 @@ def test_a_recipe_may_let_another_metric_choose(run, measured, metric, update):
     measured((1, 10, 1, 1), (2, 90, 2, 2), (3, 50, 9, 3), (4, 50, 4, 8))
     summary = train(with_settings(run, f"training.metric={metric}"))
     assert (summary.metric, summary.best_update) == (metric, update)
-    assert f"best dev {metric}" in summary.line(run)
+    assert f"best dev {metric}" in summary.line()
 
 
 def test_early_stopping_follows_the_metric(run, measured):

@@ -20,6 +20,7 @@ import pytest
 from conftest import backwards
 from test_cli import mistake_in, output_of, run_command
 
+import pocketseq
 from pocketseq.export import bundle
 from pocketseq.export.bundle import Options, export_bundle
 from pocketseq.pipeline.runs import Run, read_arrays, write_arrays
@@ -427,7 +428,7 @@ def test_a_fault_of_ours_keeps_its_traceback(trained_run, monkeypatch, fault):
     def translate(*_, **__):
         raise fault
 
-    monkeypatch.setattr("pocketseq.cli._open_model", translate)
+    monkeypatch.setattr(pocketseq, "load", translate)
     with pytest.raises(type(fault)):
         run_command("translate", "cafe")
 

@@ -173,7 +173,7 @@ def test_an_interrupted_run_saves_itself_and_goes_on_to_the_same_weights(
     summary = train(run, on_progress=stop_at(10))
     assert (summary.reason, summary.update) == ("interrupted", 10)
     assert run.checkpoint_paths()[0].name == "update-000000010.npz"
-    assert "--resume" in summary.line(run)
+    assert "--resume" in summary.line()
     assert train(run).reason == "all updates done"
     assert_same_outcome(run, finished)
 

@@ -19,12 +19,37 @@ from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.runs import Run
+from pocketseq.pipeline.runs import Run, newest_run
 
 # Enough for a 95th percentile.
 _TEXTS = 1000
 
 _CONTINUATION = "##"
+
+
+def exported_files(path: str | None) -> list[Path]:
+    """Returns the .tflite files that a path names.
+
+    Args:
+        path: A file, a run folder or an export; None: the newest run under ``runs/``.
+
+    Raises:
+        UserError: There are none.
+    """
+    if path and not Path(path).exists():
+        raise UserError(
+            f"{path}: no such model, expected a .tflite file or a run folder"
+        )
+    if path and Path(path).is_file():
+        return [Path(path)]
+    folder = Path(path) if path else newest_run().folder
+    files = sorted([*folder.glob("*.tflite"), *folder.glob("export/*.tflite")])
+    if not files:
+        raise UserError(
+            f"{folder}: no .tflite file in it or its export folder, expected an "
+            f"export (export --model {folder} --tflite)"
+        )
+    return files
 
 
 def benchmark_texts(path):

@@ -153,13 +153,16 @@ def texts(make_pairs, on_problem=lambda error: None):
 
 def tokenized(examples, source_tokenizer, target_tokenizer):
     """Turns (source text, target text) into blocks of ragged (source, target) ids."""
-    return examples.batch(_BLOCK).map(
-        lambda sources, targets: (
+
+    # AutoGraph has nothing to convert, and on Python 3.13 warns that it cannot.
+    @tf.autograph.experimental.do_not_convert
+    def tokenize(sources, targets):
+        return (
             source_tokenizer.tokenize(sources),
             with_end(target_tokenizer.tokenize(targets)),
-        ),
-        num_parallel_calls=_PARALLEL_CALLS,
-    )
+        )
+
+    return examples.batch(_BLOCK).map(tokenize, num_parallel_calls=_PARALLEL_CALLS)
 
 
 def without_autotuning(dataset):

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from pocketseq.pipeline.data.batches import (
     Reader,
@@ -82,9 +83,12 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
 
     examples = tokenized(texts(short_pairs), *tokenizers)
     counted: Counter[tuple[int, int]] = Counter()
-    lengths = examples.map(
-        lambda sources, targets: (sources.row_lengths(), targets.row_lengths())
-    )
+
+    @tf.autograph.experimental.do_not_convert
+    def lengths_of(sources, targets):
+        return sources.row_lengths(), targets.row_lengths()
+
+    lengths = examples.map(lengths_of)
     with Reader(without_autotuning(lengths)) as reader:
         for sources, targets in reader:
             counted.update(

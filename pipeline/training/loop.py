@@ -27,6 +27,7 @@ from pocketseq.pipeline.model import build_model
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import (
     DamagedFile,
+    Run,
     assign_arrays,
     read_arrays,
     write_arrays,
@@ -78,16 +79,18 @@ class Summary:
     reason: str
     seconds: float
     metric: str
+    run: Run
+    is_chief: bool
 
-    def line(self, run):
+    def line(self) -> str:
         """Returns the summary as one line for people."""
         if self.reason == "interrupted":
             return (
                 f"interrupted at update {self.update}, nothing is lost; go on with: "
-                f"{_resume_command(run)}"
+                f"{_resume_command(self.run)}"
             )
         return (
-            f"{run.folder}: best dev {self.metric} {self.best:.2f} at update "
+            f"{self.run.folder}: best dev {self.metric} {self.best:.2f} at update "
             f"{self.best_update} of {self.update}, {self.seconds / 60:.1f} minutes "
             f"({self.reason})"
         )
@@ -170,6 +173,8 @@ def _train(run, minutes, cluster, on_progress, lock):
         reason,
         time.monotonic() - started,
         config.metric,
+        run,
+        cluster.is_chief,
     )
 
 
