@@ -11,7 +11,6 @@ from types import ModuleType
 import pocketseq
 import pocketseq.pipeline  # noqa: F401  Keras is set up there.
 
-
 __signature__ = inspect.signature(pocketseq.export)
 
 
