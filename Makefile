@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/pronunciation
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train test test-numeric apps lint clean
+.PHONY: setup train test test-numeric apps lint docs clean
 
 setup: $(INSTALLED)
 
@@ -41,7 +41,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pocketseq
-	$(BIN)/mypy tests benchmarks
+	$(BIN)/mypy tests benchmarks examples docs/conf.py
+
+# The guide pages and an API reference, in build/docs/index.html. Warnings are errors.
+docs: $(VENV)/installed-docs
+	rm -rf docs/api build/docs build/doctrees
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+
+$(VENV)/installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 clean:
-	rm -rf build .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build docs/api .mypy_cache .pytest_cache .ruff_cache *.egg-info
