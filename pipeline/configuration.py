@@ -4,7 +4,7 @@ import dataclasses
 import math
 import tomllib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ class DataConfig:
     dev_target: str = ""
     #: Reported by an export, never used to choose anything. May be empty.
     test: str = ""
+    test_target: str = ""
     dev_share: float = 0.05
     #: At most so many source texts of that share are measured on, chosen by the hash.
     dev_texts: int = 5000
@@ -70,6 +71,30 @@ class SideConfig:
 
 
 @dataclass(frozen=True)
+class AttentionConfig:
+    """The attention's score, one of :data:`ATTENTIONS`, and the options of that."""
+
+    score: str = "cosine"
+
+
+@dataclass(frozen=True)
+class CosineConfig(AttentionConfig):
+    """See :class:`pocketseq.layers.CosineAttention`."""
+
+    initial_scale: float = 10.0
+    learned_scale: bool = True
+
+
+#: What may stand in ``[model.attention]``, by ``score``; the layers of the same names
+#: are in :data:`pocketseq.layers.ATTENTIONS`.
+ATTENTIONS: dict[str, type[AttentionConfig]] = {
+    "cosine": CosineConfig,
+    "dot": AttentionConfig,
+    "none": AttentionConfig,
+}
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The encoder-decoder; see :mod:`pocketseq.layers`."""
 
@@ -78,13 +103,10 @@ class ModelConfig:
     encoder_layers: int = 1
     decoder_layers: int = 1
     bidirectional: bool = True
-    #: ``cosine``, ``dot`` or ``none``.
-    attention: str = "cosine"
-    initial_scale: float = 10.0
-    learned_scale: bool = True
     input_feeding: bool = False
     tied_output: bool = True
     dropout: float = 0.1
+    attention: AttentionConfig = field(default_factory=CosineConfig)
 
 
 @dataclass(frozen=True)
@@ -233,15 +255,32 @@ def override(config, settings):
         if name.strip() == "base":
             raise UserError(f"--set {setting}: expected --from RUN instead")
         *sections, key = name.strip().split(".")
+        sections, key = _renamed(sections, key)
         inner: Any = values
         for section in sections:
             inner = inner.get(section)
             if not isinstance(inner, dict):
                 raise UserError(f"--set {setting}: {_expected(values, name)}")
+        value = _parse(setting, text.strip())
+        if [*sections, key] == ["model", "attention", "score"]:
+            sections, key = ["model"], "attention"
+            inner = values["model"]
+        if [*sections, key] == ["model", "attention"]:
+            # Another score has other options.
+            if value != inner[key]["score"]:
+                inner[key] = {"score": value}
+            continue
         if key not in inner or isinstance(inner[key], dict):
             raise UserError(f"--set {setting}: {_expected(values, name)}")
-        inner[key] = _parse(setting, text.strip())
+        inner[key] = value
     return validate(_build(Config, values, "--set"))
+
+
+def _renamed(sections: list[str], key: str) -> tuple[list[str], str]:
+    """Returns where a key of version 0.1 is now."""
+    if sections == ["model"] and key in _ONCE_OF_THE_MODEL:
+        return ["model", "attention"], key
+    return sections, key
 
 
 def with_files(
@@ -359,12 +398,12 @@ def fine_tuned(config, base, folder):
         UserError: The new run asks for another model; names the first key.
     """
     for section in ("source", "target", "model"):
-        kept = dataclasses.asdict(getattr(base, section))
-        for key, value in dataclasses.asdict(getattr(config, section)).items():
-            if value != kept[key] and (section, key) != ("model", "dropout"):
+        kept = dict(_leaves(dataclasses.asdict(getattr(base, section))))
+        for name, value in _leaves(dataclasses.asdict(getattr(config, section))):
+            if value != kept.get(name) and (section, name) != ("model", "dropout"):
                 raise UserError(
-                    f"{section}.{key} = {_shown(value)}: {folder} was trained with "
-                    f"{_shown(kept[key])}, expected the same to start from it"
+                    f"{section}.{name} = {_shown(value)}: {folder} was trained with "
+                    f"{_shown(kept.get(name))}, expected the same to start from it"
                 )
     licenses = list(dict.fromkeys([base.data.license, config.data.license]))
     data = dataclasses.replace(config.data, license="; ".join(licenses))
@@ -414,7 +453,7 @@ _RANGES = {
     "model.units": _Range(1, 2**14),
     "model.encoder_layers": _Range(1, 64),
     "model.decoder_layers": _Range(1, 64),
-    "model.initial_scale": _Range(0, 100, open_low=True),
+    "model.attention.initial_scale": _Range(0, 100, open_low=True),
     "model.dropout": _SHARE,
     "training.parts": _Range(0, 1024),
     "training.seed": _Range(0, 2**31 - 1),
@@ -430,7 +469,7 @@ _RANGES = {
 _CHOICES = {
     "source.tokenizer": ("character", "word", "wordpiece"),
     "target.tokenizer": ("character", "word", "wordpiece"),
-    "model.attention": ("cosine", "dot", "none"),
+    "model.attention.score": tuple(ATTENTIONS),
     "training.precision": ("auto", "float32", "bfloat16"),
 }
 
@@ -442,11 +481,11 @@ def validate(config):
         UserError: Names the first key whose value is not, and what was expected.
     """
     for section in _SECTIONS:
-        for key, value in dataclasses.asdict(getattr(config, section)).items():
-            expected = _expected_of(f"{section}.{key}", value)
+        for name, value in _leaves(dataclasses.asdict(getattr(config, section))):
+            expected = _expected_of(f"{section}.{name}", value)
             if expected:
                 raise UserError(
-                    f"{section}.{key} = {_shown(value)}: expected {expected}"
+                    f"{section}.{name} = {_shown(value)}: expected {expected}"
                 )
     if config.model.bidirectional and config.model.units % 2:
         raise UserError(
@@ -455,6 +494,15 @@ def validate(config):
         )
     _check_metric(config)
     return config
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields (key, value); keys of a section within have its name before them."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", one) for name, one in _leaves(value))
+        else:
+            yield key, value
 
 
 def _check_metric(config):
@@ -480,6 +528,10 @@ def _expected_of(name, value):
 
 def _build(kind, values, where, prefix=""):
     """Makes a configuration dataclass of plain values."""
+    if kind is ModelConfig:
+        values = _with_attention_apart(values)
+    if issubclass(kind, AttentionConfig):
+        kind = _kind_of_attention(values, where, prefix)
     types = typing.get_type_hints(kind)
     for key in values:
         if key not in types:
@@ -493,6 +545,42 @@ def _build(kind, values, where, prefix=""):
             for key, value in values.items()
         }
     )
+
+
+# Where recipes and runs of version 0.1 have the options of the cosine.
+_ONCE_OF_THE_MODEL = ("initial_scale", "learned_scale")
+
+
+def _with_attention_apart(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the model's values with ``attention`` a section of its own.
+
+    Version 0.1 had only the name there, and the options of the cosine beside it,
+    whether that was the score or not.
+    """
+    attention = values.get("attention", {})
+    if isinstance(attention, str):
+        attention = {"score": attention}
+    if not isinstance(attention, dict):
+        return values
+    rest = {k: v for k, v in values.items() if k not in _ONCE_OF_THE_MODEL}
+    moved = {k: values[k] for k in _ONCE_OF_THE_MODEL if k in values}
+    if attention.get("score", "cosine") == "cosine":
+        attention = {**moved, **attention}
+    return {**rest, "attention": attention}
+
+
+def _kind_of_attention(
+    values: dict[str, Any], where: str, prefix: str
+) -> type[AttentionConfig]:
+    score = values.get("score", AttentionConfig.score)
+    if not isinstance(score, str):
+        raise UserError(f"{where}: {prefix}score: expected text, found {_shown(score)}")
+    if score not in ATTENTIONS:
+        raise UserError(
+            f"{prefix}score = {_shown(score)}: expected "
+            f"{_expected_of(f'{prefix}score', score)}"
+        )
+    return ATTENTIONS[score]
 
 
 def _convert(kind, value, where, name):
@@ -532,15 +620,20 @@ def _parse(setting, text):
     return values["value"] if len(values) == 1 else text  # else it has several lines
 
 
-def _expected(values, name):
+def _expected(values: dict[str, Any], name: str) -> str:
     """Lists the keys that a setting could have meant."""
-    section = name.split(".")[0]
-    keys = values[section] if isinstance(values.get(section), dict) else None
-    if keys is None:
-        known = [
-            f"{key}.*" if isinstance(value, dict) else key
-            for key, value in values.items()
-        ]
+    prefix = ""
+    for section in name.strip().split(".")[:-1]:
+        if not isinstance(values.get(section), dict):
+            break
+        values, prefix = values[section], f"{prefix}{section}."
     else:
-        known = [f"{section}.{key}" for key in keys]
+        # A section that was named as if it were a key.
+        last = name.strip().split(".")[-1]
+        if isinstance(values.get(last), dict):
+            values, prefix = values[last], f"{prefix}{last}."
+    known = [
+        f"{prefix}{key}.*" if isinstance(value, dict) else f"{prefix}{key}"
+        for key, value in values.items()
+    ]
     return f"unknown key {name.strip()}, expected one of: {', '.join(known)}"

@@ -1,9 +1,11 @@
 """The model: encoder and decoder, as one Keras model of token ids."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
-from pocketseq.layers import AttentiveLSTMDecoder, CosineAttention, LSTMEncoder
+from pocketseq.layers import ATTENTIONS, AttentiveLSTMDecoder, LSTMEncoder
 from pocketseq.pipeline.search import beam_search
 
 # Whatever a keras.json says. The other settings in it concern nothing that is used.
@@ -121,11 +123,8 @@ def build_model(config, source_vocabulary_size, target_vocabulary_size):
         config: :class:`pocketseq.pipeline.configuration.ModelConfig`.
         source_vocabulary_size, target_vocabulary_size: Numbers of tokens.
     """
-    attention = config.attention
-    if attention == "cosine":
-        attention = CosineAttention(
-            config.initial_scale, learned_scale=config.learned_scale, name="attention"
-        )
+    options = dataclasses.asdict(config.attention)
+    attention = ATTENTIONS[options.pop("score")](**options, name="attention")
     model = EncoderDecoder(
         LSTMEncoder(
             source_vocabulary_size,

@@ -7,7 +7,12 @@ candidates are far apart.
 import keras
 import numpy as np
 
-from pocketseq.pipeline.configuration import Config, ModelConfig, SearchConfig
+from pocketseq.pipeline.configuration import (
+    ATTENTIONS,
+    Config,
+    ModelConfig,
+    SearchConfig,
+)
 from pocketseq.pipeline.model import build_model
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.special import END
@@ -55,6 +60,9 @@ def random_translator(
         max_code_points=lengths[1],
         vocabulary_size=60,
     )
+    if "attention" in options:
+        score = options["attention"]
+        options["attention"] = ATTENTIONS[score](score=score)
     config = Config(
         model=ModelConfig(embedding_size=8, units=12, dropout=0.0, **options),
         search=SearchConfig(length_penalty=penalty),

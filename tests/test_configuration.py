@@ -4,8 +4,11 @@ import tomllib
 import pytest
 import tomli_w
 
+from pocketseq import layers
 from pocketseq.pipeline.configuration import (
+    ATTENTIONS,
     RECIPES,
+    AttentionConfig,
     Config,
     DataConfig,
     SearchConfig,
@@ -13,6 +16,7 @@ from pocketseq.pipeline.configuration import (
     load_recipe,
     model_of,
     override,
+    parse_config,
     read_config,
     with_files,
 )
@@ -25,8 +29,8 @@ SECTIONS = ("data", "source", "target", "model", "training", "search")
 def other_than_default(field):
     """Returns a possible value of a field that is not its default."""
     choices = {
-        "tokenizer": "word", "attention": "dot", "precision": "bfloat16",
-        "metric": "per",
+        "tokenizer": "word", "attention": AttentionConfig("dot"), "metric": "per",
+        "precision": "bfloat16",
     }  # fmt: skip
     if field.name in choices:
         return choices[field.name]
@@ -173,9 +177,6 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known(name):
         ("training.learning_rate=1e-4", 1e-4),
         ("training.learning_rate=1", 1.0),
         ("model.input_feeding=true", True),
-        ("model.learned_scale=false", False),
-        ("model.attention=dot", "dot"),
-        ('model.attention="dot"', "dot"),
         ("data.train=a b/c=d.tsv", "a b/c=d.tsv"),
         ("data.license=", ""),
         (" training.updates = 7 ", 7),
@@ -189,6 +190,75 @@ def test_a_setting_changes_one_value(setting, value):
     default = getattr(Config(), section)
     changed = dataclasses.replace(default, **{key: value})
     assert config == dataclasses.replace(Config(), **{section: changed})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model.attention=dot"], ['model.attention="dot"'],
+        ["model.attention.score=dot"],
+        ["model.attention.initial_scale=1", "model.attention=dot"],
+        ["model.attention=none", "model.attention=dot"],
+    ],
+)  # fmt: skip
+def test_another_score_brings_its_own_options(settings):
+    attention = override(Config(), settings).model.attention
+    assert dataclasses.asdict(attention) == {"score": "dot"}
+    back = override(override(Config(), settings), ["model.attention=cosine"])
+    assert back == Config()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model.attention.initial_scale=1", "model.attention.learned_scale=false"],
+        ["model.initial_scale=1", "model.learned_scale=false"],  # of version 0.1
+        [
+            "model.initial_scale=1",
+            "model.attention=cosine",
+            "model.learned_scale=false",
+        ],
+    ],
+)
+def test_the_options_of_the_cosine_are_in_its_section(settings):
+    attention = override(Config(), settings).model.attention
+    expected = {"score": "cosine", "initial_scale": 1.0, "learned_scale": False}
+    assert dataclasses.asdict(attention) == expected
+
+
+def test_an_option_of_another_score_is_a_mistake():
+    settings = ["model.attention=dot", "model.attention.initial_scale=1"]
+    with pytest.raises(UserError, match="unknown key model.attention.initial_scale"):
+        override(Config(), settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[model]\nattention = "dot"\ninitial_scale = 10.0\n', {"score": "dot"}),
+        (
+            '[model]\nattention = "cosine"\ninitial_scale = 1\nlearned_scale = false\n',
+            {"score": "cosine", "initial_scale": 1.0, "learned_scale": False},
+        ),
+        (
+            "[model]\ninitial_scale = 3.0\n",
+            {"score": "cosine", "initial_scale": 3.0, "learned_scale": True},
+        ),
+        ('[model.attention]\nscore = "none"\n', {"score": "none"}),
+    ],
+)
+def test_a_recipe_of_version_0_1_still_loads(text, expected):
+    config = parse_config(text, "old.toml")
+    assert dataclasses.asdict(config.model.attention) == expected
+    assert parse_config(config.to_toml(), "new.toml", whole=True) == config
+
+
+def test_each_score_has_a_layer_that_takes_its_options():
+    assert set(ATTENTIONS) == set(layers.ATTENTIONS)
+    for score, kind in ATTENTIONS.items():
+        options = dataclasses.asdict(kind(score=score))
+        layer = layers.ATTENTIONS[options.pop("score")](**options)
+        assert {name: getattr(layer, name) for name in options} == options
 
 
 def test_the_last_of_several_settings_counts():
@@ -215,7 +285,13 @@ def test_the_last_of_several_settings_counts():
             "model.bidirectional=1",
             "model.bidirectional: expected true or false, found 1",
         ),
-        ("model.attention=2", "model.attention: expected text, found 2"),
+        ("model.attention=2", "model.attention.score: expected text, found 2"),
+        ("model.attention=true", "model.attention.score: expected text, found True"),
+        (
+            "model.attention.initial_scales=2",
+            "unknown key model.attention.initial_scales, .*model.attention.learned",
+        ),
+        ("model.attention.score.x=2", "unknown key model.attention.score.x"),
     ],
 )
 def test_a_wrong_setting_is_an_error_that_says_what_is_right(setting, expected):
@@ -226,9 +302,10 @@ def test_a_wrong_setting_is_an_error_that_says_what_is_right(setting, expected):
 @pytest.mark.parametrize(
     "setting",
     [
-        "source.tokenizer=letters", "target.tokenizer=", "model.attention=best",
+        "source.tokenizer=letters", "target.tokenizer=", "model.attention.score=best",
         "model.dropout=1", "model.dropout=-0.1", "model.units=33", "model.units=0",
-        "model.initial_scale=0", "model.initial_scale=101", "data.dev_share=0",
+        "model.attention.initial_scale=0",
+        "model.attention.initial_scale=101", "data.dev_share=0",
         "data.dev_share=1.0", "training.updates=0", "training.batch_tokens=-1",
         "training.average_decay=1", "training.label_smoothing=1.5",
         "training.learning_rate=0", "training.learning_rate=nan",
@@ -316,7 +393,8 @@ def test_what_a_run_started_from_is_no_part_of_a_recipe(toml):
     ("setting", "kept"),
     [
         ("model.units=64", "256"), ("source.fold_case=true", "False"),
-        ("target.max_code_points=9", "64"), ("model.attention=none", "'cosine'"),
+        ("target.max_code_points=9", "64"), ("model.attention.score=none", "'cosine'"),
+        ("model.attention.initial_scale=1", "10.0"),
     ],
 )  # fmt: skip
 def test_fine_tuning_refuses_another_model(setting, kept):

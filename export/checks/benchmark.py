@@ -68,7 +68,7 @@ def benchmark_texts(path):
             data = asdict(run.config().data)
     for source, target in (
         (data["dev"], data["dev_target"]),
-        (data["test"], ""),
+        (data["test"], data.get("test_target", "")),
         (data["train"], data["train_target"]),
     ):
         try:

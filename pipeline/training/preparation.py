@@ -146,7 +146,7 @@ def _with_absolute_paths(config):
         return os.path.abspath(name) if is_file else name
 
     data = config.data
-    names = ("train", "train_target", "dev", "dev_target", "test")
+    names = ("train", "train_target", "dev", "dev_target", "test", "test_target")
     paths = {name: absolute(getattr(data, name)) for name in names}
     return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
 
