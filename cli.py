@@ -217,7 +217,7 @@ def main() -> None:
     "--train",
     "train_file",
     metavar="FILE",
-    help="Lines source TAB target; .gz and patterns of many files, too.",
+    help="Lines of source TAB target; also .gz, and patterns for many files.",
 )
 @click.option(
     "--train-target",
@@ -253,7 +253,7 @@ def main() -> None:
     type=_Finite(min=0, min_open=True),
     help="Stop after this long.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --run.")
+@click.option("--resume", is_flag=True, help="Resume the run in --run.")
 @click.option(
     "--from",
     "base_folder",
@@ -321,7 +321,7 @@ def train_command(
     "--errors",
     "errors_file",
     metavar="FILE",
-    help="Write what was wrong: source, output, references.",
+    help="Write the wrong outputs there, with sources and references.",
 )
 @click.option(
     "--skip-bad-lines",
@@ -369,7 +369,7 @@ def evaluate_command(
     default=1,
     metavar="N",
     show_default=True,
-    help="Print the N best of each.",
+    help="Print the N best translations per text.",
 )
 @click.option("--scores", is_flag=True, help="Print score TAB text.")
 @click.option(
@@ -428,11 +428,11 @@ def translate_command(
 @click.option(
     "--length",
     metavar="N,...",
-    help="How many code points a text may have; the first is the default. "
+    help="The longest texts, in code points; the first is the default. "
     "[default: as the recipe says]",
 )
 @click.option(
-    "--compatible", is_flag=True, help="Keep to what runtimes back to 2.14 compute."
+    "--compatible", is_flag=True, help="Write files that work in runtimes back to 2.14."
 )
 @click.option(
     "--max-loss",
@@ -440,7 +440,7 @@ def translate_command(
     default=0.5,
     metavar="X",
     show_default=True,
-    help="Points of the main metric that quantization may cost.",
+    help="Points of the main metric that a quantized file may lose.",
 )
 @click.option(
     "--output",

@@ -153,7 +153,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The defaults of the search in evaluation, translation and export."""
+    """The default settings of the search."""
 
     beam_size: int = 1
     #: Scores are divided by (number of tokens) ** this; 1 is the mean.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketseq.pipeline.configuration import Config, read_config
 from pocketseq.pipeline.errors import UserError, writing
@@ -107,7 +108,7 @@ class Run:
             )
         return None
 
-    def save_checkpoint(self, update: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def save_checkpoint(self, update: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
         """Writes a checkpoint and removes all but the newest two.
 
         Args:
@@ -416,7 +417,7 @@ class DamagedFile(UserError):
     """The checksum of a file is wrong, or its contents are not arrays."""
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     """Writes named arrays and their checksum to one file, atomically.
 
     Raises:
