@@ -1,8 +1,10 @@
 """The command line: options in, one call, a few lines out.
 
-TensorFlow and everything above it is imported inside the commands, so that ``--help``
-answers at once.
+TensorFlow, and all modules that need it, are imported inside the commands, so that
+``--help`` answers at once.
 """
+
+from __future__ import annotations
 
 import codecs
 import contextlib
@@ -14,6 +16,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -21,19 +26,25 @@ import pocketseq
 from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
 from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
 
-# Exit statuses as shells give them: 128 and the number of the signal.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pocketseq.pipeline.translation import Translation
+
+# Exit statuses of signals, as shells have them: 128 plus the number of the signal.
 _INTERRUPTED = 128 + signal.SIGINT
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 class _Command(click.Command):
-    """A command whose values are text that can be printed and saved, and not empty.
+    """A command that refuses values that are empty or not UTF-8.
 
-    An empty value comes of a variable that is not set, and would mean the default. Only
-    of many arguments, the texts to translate, any may be empty.
+    An empty value usually comes from a shell variable that is not set, and would mean
+    the default. Only arguments that may be repeated, the texts to translate, may be
+    empty.
     """
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         for parameter in self.params:
             option = isinstance(parameter, click.Option)
             name = (
@@ -51,34 +62,34 @@ class _Command(click.Command):
         return super().invoke(context)
 
 
-def _is_unicode(text):
-    """Whether a text has no surrogates, which stand for bytes that are not UTF-8."""
+def _is_unicode(text: str) -> bool:
+    """Returns whether a text has no surrogates; they stand for bytes not in UTF-8."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Group(click.Group):
-    """Ends every command in one of a few ways, with a line that says why.
+    """The group of all commands, which sets their exit status and last line.
 
-    A user's mistake, and what the system refuses: exit status 2. A failed check, and a
-    training that cannot go on: 1. Ctrl-C, and the polite request to end: 130. A closed
-    pipe, quietly: 141. Any other exception is a fault of ours, and keeps its traceback.
+    Exit status 2: a mistake of the user's, or an error of the operating system. 1: a
+    failed check, or a training run that cannot go on. 130: Ctrl-C or SIGTERM. 141: a
+    closed pipe, without a line. Any other exception is a bug, and keeps its traceback.
     """
 
     command_class = _Command
 
-    def main(self, *arguments, **options):
+    def main(self, *arguments: Any, **options: Any) -> Any:
         _speak_utf_8()
-        with _exit_statuses():  # of what is printed before there is a command, too
+        with _exit_statuses():  # also for output before a command begins
             return super().main(*arguments, **options)
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         with _exit_statuses(), _interruptible():
             return super().invoke(context)
 
 
 @contextlib.contextmanager
-def _exit_statuses():
-    """Turns what ends a command into its last line and exit status."""
+def _exit_statuses() -> Iterator[None]:
+    """Turns the exception that ends a command into its last line and exit status."""
     try:
         yield
     except UserError as error:
@@ -91,21 +102,22 @@ def _exit_statuses():
         _give_up_output()
         _end(_PIPE_CLOSED)
     except OSError as error:
-        if error.errno is None:  # not the system's
+        if error.errno is None:  # not from the operating system
             raise
         _give_up_output()
         _end(2, f"error: {system_problem(error)}")
 
 
-def _end(status, line=None):
+def _end(status: int, line: str | None = None) -> NoReturn:
+    """Exits with a status, after a line on standard error."""
     if line:
-        with contextlib.suppress(OSError):  # nobody listens; the status still counts
+        with contextlib.suppress(OSError):  # closed; the status still says it
             click.echo(line, err=True)
     raise SystemExit(status) from None
 
 
-def _print(line):
-    """Prints a line of results."""
+def _print(line: str) -> None:
+    """Prints a line of results to standard output."""
     try:
         click.echo(line)
     except OSError as error:
@@ -113,8 +125,8 @@ def _print(line):
         raise
 
 
-def _give_up_output():
-    """Lets what cannot be written go nowhere, or Python would try again at its end.
+def _give_up_output() -> None:
+    """Discards output that cannot be written, which Python would write again at exit.
 
     See the note on SIGPIPE in the documentation of Python's ``signal``.
     """
@@ -127,24 +139,24 @@ def _give_up_output():
 
 
 @contextlib.contextmanager
-def _interruptible():
-    """Lets SIGTERM end a command as Ctrl-C does: what it has begun is tidied up.
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM end a command as Ctrl-C does: after cleaning up.
 
-    Training has handlers of its own, between these and its last update.
+    Training replaces these handlers by its own while it runs.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals do not come here
+        yield  # signals reach the main thread only
         return
 
-    def interrupt(number, frame):
-        # Whoever asks may ask twice, and must not break off the tidying up.
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # A second signal must not interrupt the cleaning up.
         if not isinstance(sys.exception(), KeyboardInterrupt):
             raise KeyboardInterrupt
 
     before = {
         number: signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as of a job in a script
+        if signal.getsignal(number) is not signal.SIG_IGN  # e.g. a job in a script
     }
     try:
         yield
@@ -153,10 +165,10 @@ def _interruptible():
             signal.signal(number, handler)
 
 
-def _speak_utf_8():
-    """Sets the standard streams to UTF-8, whatever the locale says.
+def _speak_utf_8() -> None:
+    """Sets standard output and error to UTF-8, whatever the locale is.
 
-    File names that are not UTF-8 come out as they are.
+    File names that are not UTF-8 are printed byte by byte as they are.
     """
     for stream, errors in (
         (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace"),
@@ -166,10 +178,12 @@ def _speak_utf_8():
 
 
 class _Finite(click.FloatRange):
-    """A number in a range; no "nan", which is in every range, and no "inf"."""
+    """A finite number in a range; click takes "nan" to be in every range."""
 
-    def convert(self, value, param, ctx):
-        number = super().convert(value, param, ctx)
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
@@ -187,13 +201,13 @@ _model_option = click.option(
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pocketseq")
-def main():
+def main() -> None:
     """Short text to short text on the phone: train, measure, try out, export.
 
     Results go to standard output, progress and logs to standard error. A mistake of
     yours is one line and exit status 2; exit status 1 is a failed check.
     """
-    os.environ["KERAS_HOME"] = os.devnull  # so that no keras.json has a say
+    os.environ["KERAS_HOME"] = os.devnull  # no keras.json may change anything
     _start_logging()
 
 
@@ -203,7 +217,7 @@ def main():
     "--train",
     "train_file",
     metavar="FILE",
-    help="Lines source TAB target; .gz and patterns of many files, too.",
+    help="Lines of source TAB target; also .gz, and patterns for many files.",
 )
 @click.option(
     "--train-target",
@@ -239,7 +253,7 @@ def main():
     type=_Finite(min=0, min_open=True),
     help="Stop after this long.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --run.")
+@click.option("--resume", is_flag=True, help="Resume the run in --run.")
 @click.option(
     "--from",
     "base_folder",
@@ -250,13 +264,23 @@ def main():
 @click.option(
     "--skip-bad-lines",
     is_flag=True,
-    help="Count and skip lines that are no pairs, instead of stopping.",
+    help="Count and skip lines that are not pairs, instead of stopping.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and errors.")
 def train_command(
-    recipe, train_file, train_target, dev_file, dev_target, run_folder, settings,
-    minutes, resume, base_folder, skip_bad_lines, quiet,
-):  # fmt: skip
+    recipe: str | None,
+    train_file: str | None,
+    train_target: str | None,
+    dev_file: str | None,
+    dev_target: str | None,
+    run_folder: str | None,
+    settings: tuple[str, ...],
+    minutes: float | None,
+    resume: bool,
+    base_folder: str | None,
+    skip_bad_lines: bool,
+    quiet: bool,
+) -> None:
     """Train a model by RECIPE: a name, or a path to a .toml file.
 
     Without arguments: English pronunciations, from the CMU dictionary. With TF_CONFIG
@@ -297,14 +321,22 @@ def train_command(
     "--errors",
     "errors_file",
     metavar="FILE",
-    help="Write what was wrong: source, output, references.",
+    help="Write the wrong outputs there, with sources and references.",
 )
 @click.option(
     "--skip-bad-lines",
     is_flag=True,
-    help="Count and skip lines that are no pairs, instead of stopping.",
+    help="Count and skip lines that are not pairs, instead of stopping.",
 )
-def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_lines):
+def evaluate_command(
+    model: str | None,
+    file: str,
+    target: str | None,
+    beam: int | None,
+    as_json: bool,
+    errors_file: str | None,
+    skip_bad_lines: bool,
+) -> None:
     """Measure a model on FILE, or on cmudict:dev or cmudict:test.
 
     Several lines with the same source are alternative references.
@@ -337,14 +369,21 @@ def evaluate_command(model, file, target, beam, as_json, errors_file, skip_bad_l
     default=1,
     metavar="N",
     show_default=True,
-    help="Print the N best of each.",
+    help="Print the N best translations per text.",
 )
 @click.option("--scores", is_flag=True, help="Print score TAB text.")
 @click.option(
     "--alignment", is_flag=True, help="Print JSON objects with the alignment."
 )
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-def translate_command(model, beam, n_best, scores, alignment, texts):
+def translate_command(
+    model: str | None,
+    beam: int | None,
+    n_best: int,
+    scores: bool,
+    alignment: bool,
+    texts: tuple[str, ...],
+) -> None:
     """Translate each TEXT, or each line of standard input."""
     if beam is not None and n_best > beam:
         raise UserError(f"--n-best {n_best}: expected at most the beam, {beam}")
@@ -359,7 +398,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
         for best in found:
             for translation in best:
                 _print(_shown(translation, scores, alignment))
-            # Lines are counted by who reads them: of an empty text there is one only.
+            # Readers count N lines per text, but an empty text has one translation.
             for _ in range(0 if alignment else n_best - len(best)):
                 _print("-inf\t" if scores else "")
 
@@ -389,11 +428,11 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 @click.option(
     "--length",
     metavar="N,...",
-    help="How many code points a text may have; the first is the default. "
+    help="The longest texts, in code points; the first is the default. "
     "[default: as the recipe says]",
 )
 @click.option(
-    "--compatible", is_flag=True, help="Keep to what runtimes back to 2.14 compute."
+    "--compatible", is_flag=True, help="Write files that work in runtimes back to 2.14."
 )
 @click.option(
     "--max-loss",
@@ -401,7 +440,7 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
     default=0.5,
     metavar="X",
     show_default=True,
-    help="Points of the main metric that quantization may cost.",
+    help="Points of the main metric that a quantized file may lose.",
 )
 @click.option(
     "--output",
@@ -410,9 +449,17 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 )
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 def export_command(
-    model, saved_model, tflite, quantize, beam, length, compatible, max_loss, output,
-    force,
-):  # fmt: skip
+    model: str | None,
+    saved_model: bool,
+    tflite: bool,
+    quantize: tuple[str, ...],
+    beam: int | None,
+    length: str | None,
+    compatible: bool,
+    max_loss: float,
+    output: str | None,
+    force: bool,
+) -> None:
     """Write the files an app ships, and check them against Keras."""
     both = saved_model == tflite
     if quantize and not (tflite or both):
@@ -442,9 +489,9 @@ def export_command(
     help="A .tflite file, or a run folder with an export in it. "
     "[default: the newest run under runs/]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
-def benchmark_command(model, as_json):
-    """Measure exported files: load time, time a text, memory. One thread."""
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+def benchmark_command(model: str | None, as_json: bool) -> None:
+    """Measure exported files on one thread: load time, time per text, memory."""
     from pocketseq.export.checks.benchmark import (
         benchmark_texts,
         exported_files,
@@ -463,8 +510,12 @@ def benchmark_command(model, as_json):
             _print(f"{name:23} {value:,}" if name == "bytes" else f"{name:23} {value}")
 
 
-def _lengths(text):
-    """Reads ``64,256``: different numbers, at least 1."""
+def _lengths(text: str | None) -> tuple[int, ...]:
+    """Parses distinct numbers such as ``64,256``; None: no numbers.
+
+    Raises:
+        UserError: The text has another form, or a number out of range.
+    """
     if text is None:
         return ()
     numbers = [part.strip() for part in text.split(",")]
@@ -478,8 +529,12 @@ def _lengths(text):
     return lengths
 
 
-def _input_blocks():
-    """Yields lists of lines of standard input; one line at a time for a person."""
+def _input_blocks() -> Iterator[list[str]]:
+    """Yields lists of lines of standard input, from a terminal one line at a time.
+
+    Raises:
+        UserError: Standard input is closed, or not UTF-8.
+    """
     from itertools import islice
 
     if sys.stdin is None:
@@ -490,8 +545,12 @@ def _input_blocks():
         yield block
 
 
-def _utf_8_lines(stream):
-    """Yields the lines of a binary stream, without a byte order mark at its start."""
+def _utf_8_lines(stream: Iterable[bytes]) -> Iterator[str]:
+    """Yields the lines of a binary stream, without a byte order mark at its start.
+
+    Raises:
+        UserError: A line is not UTF-8.
+    """
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
@@ -503,16 +562,18 @@ def _utf_8_lines(stream):
             ) from error
 
 
-def _shown(translation, scores, alignment):
+def _shown(translation: Translation, scores: bool, alignment: bool) -> str:
+    """Returns the line that ``translate`` prints for a translation."""
     if alignment:
+        # translate_command has refused models that give none.
+        rows = cast("np.ndarray", translation.alignment)
         return json.dumps(
             {
                 "text": translation.source,
                 "translation": translation.text,
                 "score": round(translation.score, 6),
                 "alignment": [
-                    [round(float(weight), 5) for weight in row]
-                    for row in translation.alignment
+                    [round(float(weight), 5) for weight in row] for row in rows
                 ],
             },
             ensure_ascii=False,
@@ -522,8 +583,8 @@ def _shown(translation, scores, alignment):
     return translation.text
 
 
-def _start_logging():
-    """Logs of ours to standard error, as plain lines."""
+def _start_logging() -> None:
+    """Sends the log lines of this package to standard error, without a prefix."""
     logger = logging.getLogger("pocketseq")
     if not logger.handlers:
         handler = logging.StreamHandler()

@@ -2,36 +2,43 @@
 
 import dataclasses
 import math
+import os
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import tomli_w
 
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.text import TokenizerKind
 
-#: What is measured for each kind of target tokenizer, the main metric first.
-METRICS_OF_KIND = {
+#: The metrics for each kind of target tokenizer, the main metric first.
+METRICS_OF_KIND: dict[TokenizerKind, tuple[str, ...]] = {
     "word": ("wer", "per"),
     "character": ("cer", "exact", "bleu", "chrf"),
     "wordpiece": ("bleu", "chrf", "cer", "exact"),
 }
 
+#: The folder of the recipes that have a name.
 RECIPES = Path(__file__).with_name("recipes")
 
-#: The longest text, in code points. The alignment of longer ones would be gigabytes.
+#: The longest text, in code points: the alignment of a longer one takes gigabytes.
 LONGEST_TEXT = 4096
 
-#: The widest beam. Time and memory grow with it, and quality has long stopped to.
+#: The widest beam: a wider one takes more time and memory, and gains no quality.
 WIDEST_BEAM = 256
+
+
+#: The dtype of matrix products in training; ``auto``: bfloat16 if it is native.
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the texts come from; a path, a shell pattern, or ``cmudict:PART``."""
+    """The corpora, each a path, a shell pattern, or ``cmudict:PART``."""
 
     train: str = ""
     train_target: str = ""
@@ -42,51 +49,50 @@ class DataConfig:
     test: str = ""
     test_target: str = ""
     dev_share: float = 0.05
-    #: At most so many source texts of that share are measured on, chosen by the hash.
+    #: The largest number of source texts of that share to measure on, chosen by hash.
     dev_texts: int = 5000
     skip_bad_lines: bool = False
-    #: The licence of the data, which goes into the files an app ships.
+    #: The licence of the data, which is copied to the files that an app ships.
     license: str = "not stated"
 
 
 @dataclass(frozen=True)
 class SideConfig:
-    """How one side of the pairs, source or target, becomes tokens."""
+    """The tokenizer of one side of the pairs, source or target."""
 
-    #: ``character``, ``word`` or ``wordpiece``.
-    tokenizer: str = "character"
+    tokenizer: TokenizerKind = "character"
     fold_case: bool = False
     decompose: bool = False
-    #: Target only: whether what was decomposed is composed again, so that outputs are
-    #: NFC.
+    #: Target only: whether decomposed output is composed to NFC.
     compose: bool = True
-    #: What is seen less often in training is unknown: words, or else characters.
+    #: Words that occur less often in training are unknown; for ``character`` and
+    #: ``wordpiece``, characters that do.
     minimum_count: int = 1
-    #: wordpiece only: the largest number of pieces. There are fewer if the text does
-    #: not give as many, and more if its characters alone are more.
+    #: wordpiece only: the largest number of pieces. A small corpus gives fewer; one
+    #: with more characters than that gives more.
     vocabulary_size: int = 8000
-    #: The longest text, in code points: longer pairs are left out of training, longer
-    #: input is cut.
+    #: The longest text, in code points. Training drops longer pairs; longer input is
+    #: cut.
     max_code_points: int = 64
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """The attention's score, one of :data:`ATTENTIONS`, and the options of that."""
+    """The attention score, one of :data:`ATTENTIONS`, and its options."""
 
     score: str = "cosine"
 
 
 @dataclass(frozen=True)
 class CosineConfig(AttentionConfig):
-    """See :class:`pocketseq.layers.CosineAttention`."""
+    """The options of :class:`pocketseq.layers.CosineAttention`."""
 
     initial_scale: float = 10.0
     learned_scale: bool = True
 
 
-#: What may stand in ``[model.attention]``, by ``score``; the layers of the same names
-#: are in :data:`pocketseq.layers.ATTENTIONS`.
+#: The options in ``[model.attention]`` by ``score``; the layers of these names are in
+#: :data:`pocketseq.layers.ATTENTIONS`.
 ATTENTIONS: dict[str, type[AttentionConfig]] = {
     "cosine": CosineConfig,
     "dot": AttentionConfig,
@@ -111,42 +117,43 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation. Everything that is counted is counted in updates."""
+    """The optimisation; schedules count updates."""
 
     seed: int = 1
     updates: int = 6000
-    #: The dev metric that chooses the weights to keep, ends training early, and guards
-    #: quantization: one that ``evaluate`` prints for the target's tokenizer. Empty: the
-    #: one that fits it, and the texts; decided once and kept with the run.
+    #: The dev metric that selects the weights to keep, stops training early, and limits
+    #: the loss by quantization: one that ``evaluate`` prints for the target tokenizer.
+    #: Empty: chosen by the target tokenizer and the texts when the run begins.
     metric: str = ""
-    #: Of matrix products: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the
-    #: processor multiplies it natively; decided once and kept with the run.
-    precision: str = "auto"
-    #: In how many parts a batch is worked through, side by side. 0: one for each core;
-    #: decided once and kept with the run, because it decides the order of sums.
+    #: ``auto`` is decided once and kept with the run.
+    precision: Precision = "auto"
+    #: The number of parts of a batch that are computed in parallel. 0: one per core;
+    #: decided once and kept with the run, because it determines the order of sums.
     parts: int = 0
-    #: Source and target tokens of a batch, padding included.
+    #: Source and target tokens per batch, padding included.
     batch_tokens: int = 2048
-    #: The largest number of fixed shapes that batches come in.
+    #: The largest number of fixed batch shapes.
     buckets: int = 8
-    #: Examples held for shuffling.
+    #: The number of examples held in memory for shuffling.
     shuffle_buffer: int = 200_000
     learning_rate: float = 5e-3
     warmup_updates: int = 200
     #: The learning rate falls along a cosine to this share of its peak.
     final_learning_rate_share: float = 0.2
     label_smoothing: float = 0.05
+    #: The largest norm of the gradient per target token; larger ones are scaled to it.
     clip_norm: float = 1.0
-    #: Weight of the past in the moving average of the weights.
+    #: The decay of the exponential moving average of the weights, per update.
     average_decay: float = 0.999
+    #: Updates from one evaluation on the dev set to the next.
     evaluate_every: int = 1000
-    #: Evaluations without a better dev metric before training ends early.
+    #: Evaluations without a better dev metric before training stops early.
     patience: int = 8
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What evaluation and translation use unless told otherwise."""
+    """The default settings of the search."""
 
     beam_size: int = 1
     #: Scores are divided by (number of tokens) ** this; 1 is the mean.
@@ -155,11 +162,11 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A recipe: everything that decides what a training makes."""
+    """A recipe: all that determines the result of a training run."""
 
     name: str = "custom"
     task: str = "text to text"
-    #: The run whose tokenizers and weights this one started from, if any.
+    #: The folder of the run that this one is fine-tuned from; empty: none.
     base: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     source: SideConfig = field(default_factory=SideConfig)
@@ -169,11 +176,11 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
-    def metric(self):
+    def metric(self) -> str:
         """The main metric, of those in :mod:`pocketseq.pipeline.evaluation`."""
         return self.training.metric or METRICS_OF_KIND[self.target.tokenizer][0]
 
-    def to_toml(self):
+    def to_toml(self) -> str:
         """Returns the configuration as TOML text."""
         return tomli_w.dumps(dataclasses.asdict(self))
 
@@ -186,33 +193,33 @@ _SECTIONS = [
 ]
 
 
-def load_recipe(name):
-    """Loads a recipe by its name, or from a path ending in ``.toml``.
+def load_recipe(name: str | Path) -> Config:
+    """Loads a recipe by its name, or from a path that ends in ``.toml``.
 
     Raises:
         UserError: There is no such recipe, or it is not valid.
     """
     known = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
-    path = Path(name) if str(name).endswith(".toml") else known.get(name)
+    path = Path(name) if str(name).endswith(".toml") else known.get(str(name))
     if path is None or not path.is_file():
         raise UserError(
             f"{name}: no such recipe, expected a .toml file or one of: "
             f"{', '.join(known)}"
         )
-    # The configuration of a fine-tuned run is a recipe without what it started from.
+    # The configuration of a fine-tuned run, as a recipe, starts from no other run.
     return dataclasses.replace(read_config(path), base="")
 
 
-def read_config(path, *, whole=False):
-    """Reads a configuration; keys that the file lacks have their default.
+def read_config(path: str | os.PathLike[str], *, whole: bool = False) -> Config:
+    """Reads a configuration; keys that the file lacks get their default.
 
     Args:
         path: A TOML file.
-        whole: Whether all sections must be there, as in what :meth:`Config.to_toml`
-            has written.
+        whole: Whether all sections must be there, as :meth:`Config.to_toml` writes.
 
     Raises:
-        UserError: Not TOML, an unknown key, or a value of the wrong type.
+        UserError: The file is not TOML, or has an unknown key or an impossible value.
+        OSError: The file cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -221,17 +228,22 @@ def read_config(path, *, whole=False):
     return parse_config(text, path, whole=whole)
 
 
-def parse_config(text, path, *, whole=False):
-    """Makes a configuration of TOML text; see :func:`read_config`.
+def parse_config(
+    text: str, path: str | os.PathLike[str], *, whole: bool = False
+) -> Config:
+    """Parses the TOML text of a configuration; see :func:`read_config`.
 
     Args:
         text: The TOML text.
-        path: Where it comes from, for error messages.
+        path: The file of the text, for error messages.
         whole: Whether all sections must be there.
+
+    Raises:
+        UserError: The text is not TOML, or has an unknown key or an impossible value.
     """
     try:
         values = tomllib.loads(text)
-    except ValueError as error:  # of numbers that are too long, too
+    except ValueError as error:  # also for numbers with too many digits
         raise UserError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise UserError(f"{path}: not valid TOML: nested too deeply") from error
@@ -241,11 +253,11 @@ def parse_config(text, path, *, whole=False):
     return validate(_build(Config, values, str(path)))
 
 
-def override(config, settings):
-    """Returns the configuration with ``section.key=value`` settings applied.
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """Returns the configuration with ``section.key=value`` settings applied in turn.
 
     Raises:
-        UserError: A setting without "=", an unknown key, or a value of the wrong type.
+        UserError: A setting lacks "=", or has an unknown key or an impossible value.
     """
     values = dataclasses.asdict(config)
     for setting in settings:
@@ -266,7 +278,7 @@ def override(config, settings):
             sections, key = ["model"], "attention"
             inner = values["model"]
         if [*sections, key] == ["model", "attention"]:
-            # Another score has other options.
+            # Another score has other options, so those of the old one go.
             if value != inner[key]["score"]:
                 inner[key] = {"score": value}
             continue
@@ -277,7 +289,7 @@ def override(config, settings):
 
 
 def _renamed(sections: list[str], key: str) -> tuple[list[str], str]:
-    """Returns where a key of version 0.1 is now."""
+    """Returns the sections and the key that a key of version 0.1 has now."""
     if sections == ["model"] and key in _ONCE_OF_THE_MODEL:
         return ["model", "attention"], key
     return sections, key
@@ -293,11 +305,19 @@ def with_files(
 ) -> Config:
     """Returns the configuration with the corpora that a command names.
 
-    A training corpus of the user's replaces all data of the recipe: its dev and test
-    sets, and its licence, belong to something else.
+    A training corpus replaces all data of the recipe, whose dev set, test set and
+    licence belong to another corpus.
+
+    Args:
+        config: The recipe.
+        train: The training corpus; None: that of the recipe.
+        train_target: The target side of ``train``, if in a file of its own.
+        dev: The dev corpus; None: that of the recipe.
+        dev_target: The target side of ``dev``, if in a file of its own.
+        skip_bad_lines: Whether to skip lines that are not pairs, as the recipe may do.
 
     Raises:
-        UserError: A target file without its source file.
+        UserError: There is a target file without its source file.
     """
     for name, source, target in (
         ("--train", train, train_target),
@@ -329,17 +349,18 @@ def compose(
     settings: Iterable[str] = (),
     skip_bad_lines: bool = False,
 ) -> Config:
-    """Returns the configuration of a new run: a recipe, and the changes to it in turn.
+    """Returns the configuration of a new run: a recipe with changes, applied in turn.
 
     Args:
-        recipe: A name or a path; None: ``pronunciation``, or the recipe of ``base``.
+        recipe: A name or a path ending in ``.toml``; None: ``pronunciation``, or the
+            recipe of ``base``.
         files: The training corpus, its target side, the dev corpus, its target side.
         base: The folder of a trained run to start from.
         settings: ``section.key=value`` each.
         skip_bad_lines: Whether lines that are not pairs are skipped.
 
     Raises:
-        UserError: One of them cannot be used.
+        UserError: The recipe, the files, the base or a setting cannot be used.
     """
     from pocketseq.pipeline.runs import open_run
 
@@ -347,7 +368,7 @@ def compose(
         config = load_recipe(recipe or "pronunciation")
     else:
         trained = open_run(base).config()
-        # Of another recipe, what it says of the model does not count.
+        # The model is always that of the base, whatever another recipe says.
         config = (
             model_of(trained, load_recipe(recipe)) if recipe else undecided(trained)
         )
@@ -359,14 +380,14 @@ def compose(
     return fine_tuned(config, trained, base) if base is not None else config
 
 
-def model_of(base, recipe):
-    """Returns a recipe with the text sides and the layers of a trained run.
+def model_of(base: Config, recipe: Config) -> Config:
+    """Returns a recipe with the tokenizers and the layers of a trained run.
 
-    Its dropout stays: it decides how a model is trained, not what it is.
+    Dropout stays as in the recipe: it belongs to the training, not to the model.
 
     Args:
-        base: :class:`Config` of the trained run.
-        recipe: :class:`Config`.
+        base: The configuration of the trained run.
+        recipe: The recipe to change.
     """
     model = dataclasses.replace(base.model, dropout=recipe.model.dropout)
     return dataclasses.replace(
@@ -374,28 +395,29 @@ def model_of(base, recipe):
     )
 
 
-def undecided(config):
-    """Returns the configuration of a run without what was decided when that began.
+def undecided(config: Config) -> Config:
+    """Returns the configuration of a run without the metric and the number of parts.
 
-    For a new run, whose texts and machine may be others.
+    They were decided when the run began; a new run may have other texts, on another
+    machine.
     """
     training = dataclasses.replace(config.training, metric="", parts=0)
     return dataclasses.replace(config, training=training)
 
 
-def fine_tuned(config, base, folder):
+def fine_tuned(config: Config, base: Config, folder: str | Path) -> Config:
     """Returns the configuration of a run that starts from a trained one.
 
-    What made the trained model what it is stays: its text sides and its layers, except
-    for ``model.dropout``. The licence of its data holds for what is made from it, too.
+    The sections ``source``, ``target`` and ``model`` must be those of the trained run,
+    except for ``model.dropout``. The licence of its data applies to the new model, too.
 
     Args:
-        config: What the new run is asked to be; see :func:`model_of`.
-        base: :class:`Config` of the trained run.
-        folder: Its folder.
+        config: The requested configuration; see :func:`model_of`.
+        base: The configuration of the trained run.
+        folder: The folder of the trained run.
 
     Raises:
-        UserError: The new run asks for another model; names the first key.
+        UserError: Another model is requested; names the first key that differs.
     """
     for section in ("source", "target", "model"):
         kept = dict(_leaves(dataclasses.asdict(getattr(base, section))))
@@ -411,15 +433,15 @@ def fine_tuned(config, base, folder):
 
 
 class _Range(NamedTuple):
-    """From ``low`` to ``high``; ``open_low`` and ``open_high`` leave the end out."""
+    """The numbers from ``low`` to ``high``; an open end is not one of them."""
 
     low: float
     high: float
     open_low: bool = False
     open_high: bool = False
 
-    def holds(self, value):
-        """Whether a number is inside; what is not finite never is."""
+    def holds(self, value: float) -> bool:
+        """Returns whether a number is finite and in the range."""
         return (
             self.low <= value <= self.high
             and math.isfinite(value)
@@ -427,7 +449,7 @@ class _Range(NamedTuple):
             and not (self.open_high and value == self.high)
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         low = f"above {self.low}" if self.open_low else f"from {self.low}"
         high = f"below {self.high}" if self.open_high else f"up to {self.high}"
         return f"a number {low} {high}"
@@ -437,7 +459,8 @@ _SHARE = _Range(0, 1, open_high=True)
 _COUNT = _Range(1, 2**31 - 1)
 _POSITIVE = _Range(0, 1e9, open_low=True)
 
-# Of all numbers. One that is not here is a count, or else above 0.
+# The ranges of numbers by key. Of the keys that are not here, integers are counts, and
+# floats are above 0.
 _RANGES = {
     "data.dev_share": _Range(0, 1, open_low=True, open_high=True),
     **{
@@ -466,19 +489,19 @@ _RANGES = {
     "search.length_penalty": _Range(0, 100),
 }
 
-_CHOICES = {
-    "source.tokenizer": ("character", "word", "wordpiece"),
-    "target.tokenizer": ("character", "word", "wordpiece"),
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "source.tokenizer": typing.get_args(TokenizerKind),
+    "target.tokenizer": typing.get_args(TokenizerKind),
     "model.attention.score": tuple(ATTENTIONS),
-    "training.precision": ("auto", "float32", "bfloat16"),
+    "training.precision": typing.get_args(Precision),
 }
 
 
-def validate(config):
-    """Returns the configuration if its values are possible.
+def validate(config: Config) -> Config:
+    """Returns the configuration if all its values are possible.
 
     Raises:
-        UserError: Names the first key whose value is not, and what was expected.
+        UserError: A value is not; names its key and what was expected.
     """
     for section in _SECTIONS:
         for name, value in _leaves(dataclasses.asdict(getattr(config, section))):
@@ -497,7 +520,7 @@ def validate(config):
 
 
 def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields (key, value); keys of a section within have its name before them."""
+    """Yields (key, value); keys of inner sections are ``section.key``."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from ((f"{key}.{name}", one) for name, one in _leaves(value))
@@ -505,7 +528,8 @@ def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _check_metric(config):
+def _check_metric(config: Config) -> None:
+    """Raises if the metric does not fit the target tokenizer."""
     kind, metric = config.target.tokenizer, config.training.metric
     if metric and metric not in METRICS_OF_KIND[kind]:
         raise UserError(
@@ -514,8 +538,8 @@ def _check_metric(config):
         )
 
 
-def _expected_of(name, value):
-    """Returns what a key should hold if it does not, else nothing."""
+def _expected_of(name: str, value: object) -> str:
+    """Returns which values a key may have; empty if the value is one of them."""
     if name in _CHOICES and value not in _CHOICES[name]:
         *others, last = _CHOICES[name]
         return f"{', '.join(others)} or {last}"
@@ -526,20 +550,36 @@ def _expected_of(name, value):
     return ""
 
 
-def _build(kind, values, where, prefix=""):
-    """Makes a configuration dataclass of plain values."""
+_Section = TypeVar("_Section")
+
+
+def _build(
+    kind: type[_Section], values: Mapping[str, Any], where: str, prefix: str = ""
+) -> _Section:
+    """Makes a configuration dataclass from plain values.
+
+    Args:
+        kind: The dataclass.
+        values: ``{name of a field: value}``, as TOML has them.
+        where: The source of the values, for error messages.
+        prefix: ``section.`` before keys in error messages.
+
+    Raises:
+        UserError: There is an unknown key, or a value of the wrong type.
+    """
     if kind is ModelConfig:
         values = _with_attention_apart(values)
+    made: type[Any] = kind
     if issubclass(kind, AttentionConfig):
-        kind = _kind_of_attention(values, where, prefix)
-    types = typing.get_type_hints(kind)
+        made = _kind_of_attention(values, where, prefix)
+    types = typing.get_type_hints(made)
     for key in values:
         if key not in types:
             raise UserError(
                 f"{where}: unknown key {prefix}{key}, expected one of: "
                 f"{', '.join(prefix + name for name in types)}"
             )
-    return kind(
+    return made(
         **{
             key: _convert(types[key], value, where, f"{prefix}{key}")
             for key, value in values.items()
@@ -547,15 +587,15 @@ def _build(kind, values, where, prefix=""):
     )
 
 
-# Where recipes and runs of version 0.1 have the options of the cosine.
+# The options of the cosine score that version 0.1 had in the section of the model.
 _ONCE_OF_THE_MODEL = ("initial_scale", "learned_scale")
 
 
-def _with_attention_apart(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the model's values with ``attention`` a section of its own.
+def _with_attention_apart(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the values of the model with a section for ``attention``.
 
-    Version 0.1 had only the name there, and the options of the cosine beside it,
-    whether that was the score or not.
+    In version 0.1, ``attention`` was the name of the score, and the options of the
+    cosine were keys of the model, whatever the score.
     """
     attention = values.get("attention", {})
     if isinstance(attention, str):
@@ -570,8 +610,9 @@ def _with_attention_apart(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind_of_attention(
-    values: dict[str, Any], where: str, prefix: str
+    values: Mapping[str, Any], where: str, prefix: str
 ) -> type[AttentionConfig]:
+    """Returns the options of the score that the values name."""
     score = values.get("score", AttentionConfig.score)
     if not isinstance(score, str):
         raise UserError(f"{where}: {prefix}score: expected text, found {_shown(score)}")
@@ -583,14 +624,27 @@ def _kind_of_attention(
     return ATTENTIONS[score]
 
 
-def _convert(kind, value, where, name):
-    if dataclasses.is_dataclass(kind):
+def _convert(kind: Any, value: Any, where: str, name: str) -> Any:
+    """Returns a TOML value as a field of a configuration holds it.
+
+    Args:
+        kind: The type of the field.
+        value: The value, of whatever type.
+        where: The source of the value, for error messages.
+        name: ``section.key``, for error messages.
+
+    Raises:
+        UserError: The value is of another type.
+    """
+    if typing.get_origin(kind) is Literal:
+        kind = str  # validate() checks which
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             found = _shown(value)
             raise UserError(f"{where}: {name}: expected a section, found {found}")
         return _build(kind, value, where, f"{name}.")
     if kind is float and type(value) is int:
-        # What is too large for a float is too large for any range.
+        # An integer too large for a float is too large for any range.
         return float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false"}
@@ -599,8 +653,8 @@ def _convert(kind, value, where, name):
     return value
 
 
-def _shown(value):
-    """Returns a value as an error names it: short, whatever it is."""
+def _shown(value: object) -> str:
+    """Returns a short text of a value, for error messages."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a very long number, a very deep list
@@ -608,8 +662,8 @@ def _shown(value):
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _parse(setting, text):
-    """Reads a value as TOML does, or as text where it is not TOML."""
+def _parse(setting: str, text: str) -> Any:
+    """Returns the value of a setting: parsed if it is TOML, otherwise as text."""
     try:
         values = tomllib.loads(f"value = {text}")
     except ValueError:
@@ -617,18 +671,18 @@ def _parse(setting, text):
     except RecursionError as error:
         shown = _shown(setting)
         raise UserError(f"--set {shown}: the value is nested too deeply") from error
-    return values["value"] if len(values) == 1 else text  # else it has several lines
+    return values["value"] if len(values) == 1 else text  # several: more than one line
 
 
 def _expected(values: dict[str, Any], name: str) -> str:
-    """Lists the keys that a setting could have meant."""
+    """Returns an error message that lists the keys that a setting could mean."""
     prefix = ""
     for section in name.strip().split(".")[:-1]:
         if not isinstance(values.get(section), dict):
             break
         values, prefix = values[section], f"{prefix}{section}."
     else:
-        # A section that was named as if it were a key.
+        # The setting names a section as if it were a key.
         last = name.strip().split(".")[-1]
         if isinstance(values.get(last), dict):
             values, prefix = values[last], f"{prefix}{last}."

@@ -1,42 +1,48 @@
-"""What ends a command with one clear line instead of a traceback."""
+"""Exceptions that end a command with one clear line instead of a traceback."""
 
 import contextlib
+import os
+from collections.abc import Iterator
 
 
 class UserError(Exception):
-    """A mistake of the user's: what is wrong, where, and what was expected.
+    """A mistake of the user's; says what is wrong, where, and what was expected.
 
-    The command line prints it as it is and exits with status 2.
+    The command line prints the message as it is and exits with status 2.
     """
 
 
 class Interrupted(Exception):
-    """Somebody has asked a long piece of work to end, and it has ended in between."""
+    """A long piece of work ended early, because it was asked to."""
 
 
 class TrainingStopped(Exception):
-    """A training run cannot go on, by no mistake of the user's: why, and what is kept.
+    """A training run cannot go on, and no mistake of the user's is the reason.
 
-    The command line prints it as it is and exits with status 1.
+    Says why, and what is kept. The command line prints the message as it is and exits
+    with status 1.
     """
 
 
-def system_problem(error):
-    """Returns an ``OSError`` as one line: the file, if it is known, and the problem.
+def system_problem(error: OSError) -> str:
+    """Returns an error of the operating system as one line.
 
     Args:
-        error: What the system said: a full disk, a name that is too long.
+        error: For example of a full disk, or of a file name that is too long.
+
+    Returns:
+        The file, if it is known, and the problem.
     """
     problem = error.strerror or str(error)
     return problem if error.filename is None else f"{error.filename}: {problem}"
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Says of what fails inside which file could not be written.
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an ``OSError`` inside the context into an error that names the file.
 
     Raises:
-        UserError: The system refused.
+        UserError: The file cannot be written.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""How a training run uses its machine: memory, cores, half precision."""
+"""Use of the machine: memory, cores, half precision."""
 
 import contextlib
 import ctypes
@@ -10,21 +10,23 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
-# From glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
-# Instructions that decide how products are summed, by the kernel's names for them.
+# Instruction sets that decide how matmul sums are ordered, by the kernel's names.
 _VECTOR_INSTRUCTIONS = (
     "sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16",
 )  # fmt: skip
 
-# Processors that have one of them multiply bfloat16 about twice as fast as float32.
+# With one of these, a processor multiplies bfloat16 about twice as fast as float32.
 _BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 
-# What limits oneDNN to older instructions, and the limits that leave bfloat16 native.
+# Environment variables that limit oneDNN to older instruction sets, and the values
+# that leave bfloat16 native.
 _INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _LIMITS_WITH_BFLOAT16 = {
     "DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX",
@@ -34,10 +36,10 @@ _LIMITS_WITH_BFLOAT16 = {
 
 @contextlib.contextmanager
 def native_messages_hidden() -> Iterator[None]:
-    """Hides what C++ code writes to standard error about the processor it found.
+    """Hides lines that C++ code writes to standard error about the processor it found.
 
-    No setting of TensorFlow's or LiteRT's reaches these lines. Errors are exceptions
-    and come through.
+    No setting of TensorFlow or LiteRT turns these lines off. Errors are exceptions and
+    are not hidden; neither are this package's own log lines.
     """
     sys.stderr.flush()
     handlers = [
@@ -47,7 +49,7 @@ def native_messages_hidden() -> Iterator[None]:
         and handler.stream is sys.__stderr__
     ]
     with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as visible:
-        for handler in handlers:  # what we say ourselves is to be seen
+        for handler in handlers:  # our own log lines stay visible
             handler.setStream(visible)
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
@@ -59,12 +61,12 @@ def native_messages_hidden() -> Iterator[None]:
                 handler.setStream(sys.__stderr__)
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Asks the allocator to keep freed memory instead of returning it to the system.
 
-    A training step frees and takes the same large buffers each time. By default each
-    goes back to the system and comes anew, page by page, which took more than half of
-    the time of a step. Costs some tens of megabytes; does nothing without glibc.
+    A training step frees and allocates the same large buffers each time. By default,
+    each is returned to the system and mapped again page by page, which took more than
+    half of the time per step. Costs some tens of megabytes; does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -77,10 +79,10 @@ def keep_freed_memory():
     mallopt(_MMAP_THRESHOLD, 32 * 2**20)
 
 
-def release_memory():
-    """Gives back to the system what :func:`keep_freed_memory` has kept, once.
+def release_memory() -> None:
+    """Returns memory to the system that :func:`keep_freed_memory` has kept so far.
 
-    For between two large pieces of work that need memory one after the other.
+    To be called between two large pieces of work that both need memory.
     """
     gc.collect()
     if sys.platform.startswith("linux"):
@@ -88,18 +90,18 @@ def release_memory():
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def cores():
-    """Returns how many processor cores this process may use."""
+def cores() -> int:
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def start_tensorflow(*, for_training: bool = False) -> None:
-    """Imports TensorFlow, set up for large pieces of work.
+    """Imports TensorFlow and configures it.
 
     Args:
-        for_training: See :func:`prepare_for_training`.
+        for_training: Whether to call :func:`prepare_for_training`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_freed_memory()
@@ -108,22 +110,22 @@ def start_tensorflow(*, for_training: bool = False) -> None:
 
         if for_training:
             prepare_for_training()
-        if not os.environ.get("TF_CONFIG"):  # a cluster must be joined before that
+        if not os.environ.get("TF_CONFIG"):  # a cluster must be joined first
             tf.config.list_logical_devices()
     tf.get_logger().setLevel("ERROR")
 
 
-def prepare_for_training():
-    """Sets TensorFlow up for small products. To be called before its first operation.
+def prepare_for_training() -> None:
+    """Configures TensorFlow for small matmuls; to be called before its first operation.
 
-    Each operation runs on one core, and as many at a time as there are cores: the
-    products of a step are too small to be shared out; on two cores they took as long as
-    on one. Instead a batch is worked through in parts, side by side; see
-    :func:`batch_parts`. Graphs run as they are written: rewriting them took half of the
-    time until the first update, and made none of them faster.
+    Each operation runs on one core, and as many operations at a time as there are
+    cores. The matmuls of a step are too small to be split: two cores took as long as
+    one. Instead, a batch is split into parts that run in parallel; see
+    :func:`batch_parts`. Graph rewriting is off: it took half of the time until the
+    first update and made no graph faster.
 
-    Does nothing where TensorFlow is at work already, as in a notebook: training is only
-    slower then.
+    Does nothing if TensorFlow has run operations already, as in a notebook; training is
+    then only slower.
     """
     import tensorflow as tf
 
@@ -135,11 +137,11 @@ def prepare_for_training():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-def batch_parts():
-    """Returns in how many parts to work through a batch, side by side.
+def batch_parts() -> int:
+    """Returns the number of parts of a batch to compute in parallel.
 
-    One for each core where operations run on one core each; otherwise, and on a GPU,
-    one: there the operations share out their own work.
+    As many as there are cores if each operation runs on one core; otherwise, and on a
+    GPU, one: there each operation runs in parallel by itself.
     """
     import tensorflow as tf
 
@@ -147,13 +149,13 @@ def batch_parts():
     return cores() if one_core and not tf.config.list_logical_devices("GPU") else 1
 
 
-def native_precision():
-    """Returns ``"bfloat16"`` where the processor multiplies it, else ``"float32"``.
+def native_precision() -> Literal["float32", "bfloat16"]:
+    """Returns ``"bfloat16"`` if the processor multiplies it natively, else float32.
 
-    Decided by what the processor is, never by a stopwatch: a shared machine made one
-    that emulates bfloat16 look faster in a quarter of all tries, and two runs that
-    decide differently are two different runs. One product is checked besides, for
-    emulated ones also sum up in bfloat16, which is 0.7 % off.
+    Decided by the instruction sets of the processor, never by timing: on a shared
+    machine, emulated bfloat16 looked faster in a quarter of all measurements, and a run
+    must not depend on that. In addition, one product is checked, because emulated
+    products are also summed in bfloat16, with an error of 0.7 %.
     """
     if processor_instructions().isdisjoint(_BFLOAT16_INSTRUCTIONS):
         return "float32"
@@ -165,13 +167,16 @@ def native_precision():
     return "bfloat16" if bfloat16_sums_are_float32() else "float32"
 
 
-def processor_instructions():
-    """Returns which vector instructions the kernel says the processor has, by name."""
+def processor_instructions() -> set[str]:
+    """Returns the names of the processor's vector instruction sets, from the kernel.
+
+    Empty on systems other than Linux.
+    """
     try:
         text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
         return set()
-    names = set()
+    names: set[str] = set()
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "flags":
@@ -179,8 +184,8 @@ def processor_instructions():
     return names.intersection(_VECTOR_INSTRUCTIONS)
 
 
-def bfloat16_sums_are_float32():
-    """Whether a product of bfloat16 matrices is summed up in float32.
+def bfloat16_sums_are_float32() -> bool:
+    """Returns whether a matmul of bfloat16 matrices is summed in float32.
 
     The sum of 4,096 ones is exact in float32; in bfloat16, which has 8 bits, it stops
     growing at 256.
@@ -192,13 +197,13 @@ def bfloat16_sums_are_float32():
     return bool(tf.reduce_all(tf.cast(product, tf.float32) == 4096.0))
 
 
-def numeric_conditions(workers=1):
-    """Returns what decides the last bits of a run's numbers, besides its recipe.
+def numeric_conditions(workers: int = 1) -> dict[str, str | int | bool]:
+    """Returns the conditions, besides the recipe, that decide rounding in a run.
 
-    Machines for which these are equal compute equal weights.
+    Machines with equal conditions compute equal weights, bit for bit.
 
     Args:
-        workers: How many processes sum up their gradients.
+        workers: The number of processes whose gradients are summed.
     """
     import tensorflow as tf
 

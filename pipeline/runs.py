@@ -1,4 +1,6 @@
-"""Run folders: what a training leaves behind, and how it is read back."""
+"""Run folders: the files of a training run, written and read back."""
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -10,20 +12,30 @@ import os
 import re
 import time
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pocketseq.pipeline.configuration import read_config
+from pocketseq.pipeline.configuration import Config, read_config
 from pocketseq.pipeline.errors import UserError, writing
+
+if TYPE_CHECKING:
+    import keras
+
+    from pocketseq.pipeline.search import LengthBound
+    from pocketseq.pipeline.text.tokenizers import Tokenizer
+    from pocketseq.pipeline.translator import ModelTranslator
 
 logger = logging.getLogger(__name__)
 
-# What a recipe may be called for a folder to get its name.
+# Recipe names that a folder may be named after.
 _PLAIN_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")
 
-# Checkpoints kept: the newest, and the one before in case it cannot be read.
+# Checkpoints kept: the newest, and the one before it, in case the newest is damaged.
 _KEPT = 2
 
 
@@ -33,52 +45,52 @@ class Run:
 
     ``config.toml``, ``source.json`` and ``target.json`` (the tokenizers), ``best.npz``
     (the averaged weights with the best dev metric), ``checkpoints/update-*.npz``
-    (everything that training needs to go on), ``metrics.jsonl``, ``shapes.json`` (how
-    many pairs there are, and the shapes of their batches), ``initial.npz`` (the weights
-    that a fine-tuning starts from) and TensorBoard's events.
+    (the whole state of training, for ``--resume``), ``metrics.jsonl``, ``shapes.json``
+    (the number of pairs, and the shapes of their batches), ``initial.npz`` (the weights
+    that a fine-tuned run starts from) and TensorBoard events.
     """
 
     folder: Path
 
     @property
-    def config_path(self):
+    def config_path(self) -> Path:
         return self.folder / "config.toml"
 
     @property
-    def shapes_path(self):
+    def shapes_path(self) -> Path:
         return self.folder / "shapes.json"
 
     @property
-    def initial_path(self):
+    def initial_path(self) -> Path:
         return self.folder / "initial.npz"
 
     @property
-    def metrics_path(self):
+    def metrics_path(self) -> Path:
         return self.folder / "metrics.jsonl"
 
     @property
-    def lock_path(self):
+    def lock_path(self) -> Path:
         return self.folder / ".lock"
 
     @property
-    def best_path(self):
+    def best_path(self) -> Path:
         return self.folder / "best.npz"
 
-    def tokenizer_path(self, side):
+    def tokenizer_path(self, side: str) -> Path:
         return self.folder / f"{side}.json"
 
-    def checkpoint_paths(self):
+    def checkpoint_paths(self) -> list[Path]:
         """Returns the checkpoints, newest first."""
         paths = (self.folder / "checkpoints").glob("update-*.npz")
         return sorted(paths, reverse=True)
 
-    def load_checkpoint(self):
-        """Returns the arrays of the newest whole checkpoint, None if there is none.
+    def load_checkpoint(self) -> dict[str, np.ndarray] | None:
+        """Returns the arrays of the newest valid checkpoint, None if there is none.
 
-        One that is damaged is named and set aside, and the one before it is taken.
+        A damaged one is renamed, with a warning, and the one before it is read.
 
         Raises:
-            UserError: There are checkpoints, but all are damaged.
+            UserError: There are checkpoints, but all are damaged or unreadable.
         """
         damaged = []
         for path in self.checkpoint_paths():
@@ -96,29 +108,33 @@ class Run:
             )
         return None
 
-    def save_checkpoint(self, update, arrays):
-        """Writes a checkpoint and removes the oldest.
+    def save_checkpoint(self, update: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
+        """Writes a checkpoint and removes all but the newest two.
+
+        Args:
+            update: The number of updates done.
+            arrays: ``{name: array}``, the state of training.
 
         Raises:
-            UserError: It cannot be written; the ones before are left as they are.
+            UserError: It cannot be written; older checkpoints stay.
         """
         write_arrays(self.folder / "checkpoints" / f"update-{update:09d}.npz", arrays)
         for old in self.checkpoint_paths()[_KEPT:]:
             old.unlink()
 
-    def shapes(self):
-        """Reads what a pass over the corpus told when the run began, as a dict.
+    def shapes(self) -> dict[str, Any]:
+        """Returns the contents of ``shapes.json``, from the first pass over the corpus.
 
         Raises:
             UserError: The file is missing or damaged.
         """
         return parse_shapes(read_text(self.shapes_path), self.shapes_path)
 
-    def length_bound(self):
-        """Returns the :class:`LengthBound` of the run, None where it has none.
+    def length_bound(self) -> LengthBound | None:
+        """Returns the bound on the number of target tokens, None if there is none.
 
         Raises:
-            UserError: The file is damaged.
+            UserError: ``shapes.json`` is damaged.
         """
         from pocketseq.pipeline.search import LengthBound
 
@@ -132,14 +148,14 @@ class Run:
         raise UserError(f"{self.shapes_path}: damaged, expected two numbers as bound")
 
     @contextlib.contextmanager
-    def locked(self):
-        """Keeps the folder for one training process, as long as the context lasts.
+    def locked(self) -> Iterator[None]:
+        """Reserves the folder for this process while the context lasts.
 
-        The lock ends with the process, however that ends. A file system that knows no
-        locks is left without one, which is logged.
+        The lock also ends with the process, however that ends. On a file system without
+        locks there is none, and a warning is logged.
 
         Raises:
-            UserError: Another process trains in it.
+            UserError: Another process has the lock, or the folder cannot be written.
         """
         with writing(self.lock_path):
             file = open(self.lock_path, "a")
@@ -155,18 +171,21 @@ class Run:
                 logger.warning("%s: cannot be locked: %s", self.folder, error.strerror)
             yield
 
-    def config(self):
-        """Reads the configuration that the run was trained with."""
-        return read_config(self.config_path, whole=True)
-
-    def load(self):
-        """Loads the best model as a translator.
-
-        Returns:
-            :class:`pocketseq.pipeline.translator.ModelTranslator`.
+    def config(self) -> Config:
+        """Returns the configuration that the run was trained with.
 
         Raises:
-            UserError: The run has no weights yet, or they are those of another model.
+            UserError: The file is damaged.
+            OSError: The file cannot be read.
+        """
+        return read_config(self.config_path, whole=True)
+
+    def load(self) -> ModelTranslator:
+        """Loads the best model as a translator.
+
+        Raises:
+            UserError: The run has no weights yet, they belong to another model, or a
+                file is missing or damaged.
         """
         from pocketseq.pipeline.model import build_model
         from pocketseq.pipeline.translator import ModelTranslator
@@ -179,11 +198,11 @@ class Run:
         assign_arrays(variables, arrays, self.best_path)
         return ModelTranslator(model, source, target, config, self.length_bound())
 
-    def load_weights(self):
+    def load_weights(self) -> dict[str, np.ndarray]:
         """Returns the best weights, ``{path of the variable: array}``.
 
         Raises:
-            UserError: The run has none yet.
+            UserError: The run has none yet, or the file is damaged.
         """
         if not self.best_path.is_file():
             raise UserError(
@@ -192,26 +211,29 @@ class Run:
             )
         return read_arrays(self.best_path)
 
-    def load_tokenizers(self):
+    def load_tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Returns the source and the target tokenizer.
 
         Raises:
             UserError: A file is missing or damaged.
         """
-        paths = map(self.tokenizer_path, ("source", "target"))
-        return tuple(parse_tokenizer(read_text(path), path) for path in paths)
+        source, target = self.tokenizer_path("source"), self.tokenizer_path("target")
+        return (
+            parse_tokenizer(read_text(source), source),
+            parse_tokenizer(read_text(target), target),
+        )
 
-    def files(self):
-        """Returns the files that training has written, as far as they are there."""
+    def files(self) -> list[Path]:
+        """Returns the existing files that training has written."""
         paths = [
             self.config_path, self.shapes_path, self.initial_path, self.metrics_path,
-            self.best_path, *map(self.tokenizer_path, ("source", "target")),
-            *self.checkpoint_paths(),
+            self.best_path, self.tokenizer_path("source"),
+            self.tokenizer_path("target"), *self.checkpoint_paths(),
         ]  # fmt: skip
         return [path for path in paths if path.is_file()]
 
-    def append_metrics(self, **values):
-        """Adds a line to ``metrics.jsonl``.
+    def append_metrics(self, **values: float | str | None) -> None:
+        """Adds a line, a JSON object of the values, to ``metrics.jsonl``.
 
         Raises:
             UserError: It cannot be written.
@@ -220,10 +242,14 @@ class Run:
             with open(self.metrics_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
-    def cut_metrics(self, update):
-        """Removes the lines of updates that a resumed training will repeat.
+    def cut_metrics(self, update: int) -> None:
+        """Removes the lines of updates after ``update``, which a resumed run repeats.
 
-        Those that are no metrics go, too, such as a line that was half written.
+        Damaged lines, such as one that was half written, are also removed, with a
+        warning.
+
+        Raises:
+            UserError: The file cannot be written.
         """
         if not self.metrics_path.is_file():
             return
@@ -236,8 +262,8 @@ class Run:
         write_atomically(self.metrics_path, "".join(kept).encode())
 
 
-def _update_of(line):
-    """Returns the update of a metrics line; None if it is damaged."""
+def _update_of(line: str) -> int | None:
+    """Returns the update number of a metrics line; None if it is damaged."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
@@ -246,17 +272,17 @@ def _update_of(line):
     return update if type(update) is int else None
 
 
-def _is_done(line, update):
-    """Whether a metrics line is of an update up to this one."""
+def _is_done(line: str, update: int) -> bool:
+    """Returns whether a metrics line belongs to this update or an earlier one."""
     number = _update_of(line)
     return number is not None and number <= update
 
 
-def new_run_folder(name):
+def new_run_folder(name: str) -> Path:
     """Returns a folder ``runs/<name>-<date>-<time>`` that does not exist yet.
 
     Raises:
-        UserError: The name would lead elsewhere, or nowhere.
+        UserError: The name is not the plain name of a folder.
     """
     if not _PLAIN_NAME.fullmatch(name):
         raise UserError(
@@ -270,8 +296,8 @@ def new_run_folder(name):
     return folder
 
 
-def newest_run():
-    """Returns the newest run under ``runs/``.
+def newest_run() -> Run:
+    """Returns the newest run under ``runs/``, by the time of its ``config.toml``.
 
     Raises:
         UserError: There is none.
@@ -286,11 +312,11 @@ def newest_run():
     return Run(configs[-1].parent)
 
 
-def open_run(path):
+def open_run(path: str | Path) -> Run:
     """Returns the run in a folder.
 
     Raises:
-        UserError: There is no such folder, or it is not a run.
+        UserError: There is no such folder, or it is not a run folder.
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
@@ -309,11 +335,11 @@ def find_run(path: str | Path | None) -> Run:
     return open_run(path) if path else newest_run()
 
 
-def read_text(path):
+def read_text(path: Path) -> str:
     """Returns the text of a file of a run.
 
     Raises:
-        UserError: It cannot be read, or it is not text.
+        UserError: It cannot be read, or it is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -323,12 +349,12 @@ def read_text(path):
         raise UserError(f"{path}: damaged: {error}") from error
 
 
-def parse_tokenizer(text, path):
-    """Makes a tokenizer of what its ``to_json`` has saved.
+def parse_tokenizer(text: str, path: Path) -> Tokenizer:
+    """Restores a tokenizer from the text of its ``to_json``.
 
     Args:
         text: The JSON text.
-        path: Where it comes from, for error messages.
+        path: The file of the text, for error messages.
 
     Raises:
         UserError: It is damaged.
@@ -341,8 +367,12 @@ def parse_tokenizer(text, path):
         raise UserError(f"{path}: damaged: {error}") from error
 
 
-def parse_shapes(text, path):
-    """Returns what ``shapes.json`` says, a dict.
+def parse_shapes(text: str, path: Path) -> dict[str, Any]:
+    """Parses the text of ``shapes.json``.
+
+    Args:
+        text: The JSON text.
+        path: The file of the text, for error messages.
 
     Raises:
         UserError: It is damaged.
@@ -356,16 +386,20 @@ def parse_shapes(text, path):
     return saved
 
 
-def assign_arrays(variables, arrays, path):
-    """Gives variables the values that a file holds for them.
+def assign_arrays(
+    variables: Mapping[str, keras.Variable],
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+) -> None:
+    """Assigns the arrays of a file to variables.
 
     Args:
         variables: ``{name: variable}``.
-        arrays: ``{name: array}``.
-        path: Where the arrays come from, for error messages.
+        arrays: ``{name: array}``; names without a variable are ignored.
+        path: The file of the arrays, for error messages.
 
     Raises:
-        UserError: The file belongs to another model; nothing has been assigned then.
+        UserError: The file belongs to another model; then no variable is changed.
     """
     for name, variable in variables.items():
         shape, found = tuple(variable.shape), arrays.get(name)
@@ -380,11 +414,11 @@ def assign_arrays(variables, arrays, path):
 
 
 class DamagedFile(UserError):
-    """A file whose checksum is wrong."""
+    """The checksum of a file is wrong, or its contents are not arrays."""
 
 
-def write_arrays(path, arrays):
-    """Writes named arrays to one file, whole or not at all.
+def write_arrays(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
+    """Writes named arrays and their checksum to one file, atomically.
 
     Raises:
         UserError: It cannot be written.
@@ -397,12 +431,12 @@ def write_arrays(path, arrays):
     write_atomically(path, data + hashlib.sha256(data).digest())
 
 
-def read_arrays(path):
-    """Reads what :func:`write_arrays` has written; its checksum stands at the end.
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays that :func:`write_arrays` has written.
 
     Raises:
         UserError: The file cannot be read.
-        DamagedFile: Its checksum is wrong.
+        DamagedFile: Its checksum, the last 32 bytes, is wrong, or it is not arrays.
     """
     try:
         data = path.read_bytes()
@@ -418,8 +452,8 @@ def read_arrays(path):
         raise DamagedFile(f"{path}: damaged: {error}") from error
 
 
-def write_atomically(path, data):
-    """Writes bytes to a file, whole or not at all.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes bytes to a file so that it is never seen half written.
 
     Raises:
         UserError: It cannot be written.
@@ -433,5 +467,5 @@ def write_atomically(path, data):
                 os.fsync(file.fileno())
             temporary.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)  # room for others on a full disk
+            temporary.unlink(missing_ok=True)  # frees space on a full disk
             raise

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pocketseq.export.graph.composition import compose, mean_rows
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import forbidden_operators
-from pocketseq.pipeline.text.composition import composition_of
+from pocketseq.pipeline.text.composition import Composition, composition_of
 from pocketseq.pipeline.text.normalization import Normalization
 
 CHARACTERS = [chr(n) for n in range(1, sys.maxunicode + 1) if not 0xD800 <= n <= 0xDFFF]
@@ -51,9 +51,17 @@ def decomposed(text):
     return Normalization(decompose=True).apply(text)
 
 
+def composition_over(alphabet):
+    found = composition_of(alphabet)
+    assert isinstance(found, Composition)
+    return found
+
+
 PARTS = {name: sorted({decomposed(c) for c in text}) for name, text in SCRIPTS.items()}
 ALPHABETS = {name: sorted(set("".join(parts))) for name, parts in PARTS.items()}
-COMPOSITIONS = {name: composition_of(alphabet) for name, alphabet in ALPHABETS.items()}
+COMPOSITIONS = {
+    name: composition_over(alphabet) for name, alphabet in ALPHABETS.items()
+}
 
 
 def texts_over(name):
@@ -95,12 +103,12 @@ def test_what_is_composed_as_it_is_needs_no_composition():
     assert composition_of("") is None
     assert composition_of("abc\ufffd") is None
     assert composition_of("ab\u05d0\u05b0") is None  # a mark that composes with nothing
-    assert composition_of("\u1100\u1161").hangul
-    assert not composition_of("e\u0301").hangul
+    assert composition_over("\u1100\u1161").hangul
+    assert not composition_over("e\u0301").hangul
 
 
 def test_composites_are_those_that_the_alphabet_can_come_to():
-    found = composition_of("ae\u0323\u0302").composites
+    found = composition_over("ae\u0323\u0302").composites
     assert sorted(found.values()) == sorted("âạậêẹệ")
 
 
@@ -120,7 +128,7 @@ def test_composites_are_those_that_the_alphabet_can_come_to():
     ],
 )
 def test_characters_from_elsewhere_stay_as_they_are(text, expected):
-    composition = composition_of("e\u0302\u0301\u0323")
+    composition = composition_over("e\u0302\u0301\u0323")
     found, _ = composition.compose(text)
     assert found == expected
     assert canonical(found) == canonical(text)
@@ -131,11 +139,11 @@ def canonical(text):
 
 
 def test_a_copied_syllable_takes_a_final_consonant():
-    assert composition_of(ALPHABETS["Korean"]).compose("가\u11a8")[0] == "각"
+    assert composition_over(ALPHABETS["Korean"]).compose("가\u11a8")[0] == "각"
 
 
 def test_places_tell_what_each_character_is_part_of():
-    composition = composition_of("abe\u0301\u0323\u0327")
+    composition = composition_over("abe\u0301\u0323\u0327")
     text, places = composition.compose("ae\u0301\u0327b\u0301\u0301\u0323")
     assert text == "aȩ\u0301ḅ\u0301\u0301"
     assert places == [0, 1, 2, 1, 3, 4, 5, 3]

@@ -245,8 +245,8 @@ def test_pieces_seen_too_rarely_are_unknown():
     learned = CharacterTokenizer.learn(texts, minimum_count=2)
     assert learned.pieces == (*SPECIAL_PIECES, "a")
     assert ids_of(learned, ["abc"]) == [[4, 3, 3]]
-    learned = WordTokenizer.learn(["x y", "x"], minimum_count=2)
-    assert learned.pieces == (*SPECIAL_PIECES, "x")
+    learned_words = WordTokenizer.learn(["x y", "x"], minimum_count=2)
+    assert learned_words.pieces == (*SPECIAL_PIECES, "x")
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS.values())
@@ -455,7 +455,7 @@ def test_most_tokens_can_be_reached(letters, words, pieces):
     assert len(ids_of(pieces, ["#" * 24])[0]) == pieces.most_tokens == 24
     assert len(ids_of(letters, ["a" * 8])[0]) == letters.most_tokens == 8
     assert len(ids_of(words, ["b b b b "])[0]) == words.most_tokens == 4
-    assert WordTokenizer(words.pieces, words.table, None, 9).most_tokens == 5
+    assert words.resized(9).most_tokens == 5
 
 
 def test_no_texts_give_no_tokens(letters, words, pieces):

@@ -1,6 +1,7 @@
-"""Learns which characters and pieces of words a vocabulary holds."""
+"""Learning the characters and wordpieces of a vocabulary."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from tensorflow_text.tools.wordpiece_vocab import (
     wordpiece_tokenizer_learner_lib as wordpiece_learner,
@@ -13,12 +14,17 @@ from pocketseq.pipeline.text.matching import (
 )
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
-# No learned piece is longer; a longer word counts as several when learning.
+# In characters. Longer words are cut into parts of this length for learning.
 _LONGEST_PIECE = 16
 
 
-def frequent_characters(counts, minimum_count):
-    """Returns the characters that may be known, given how often each word occurs."""
+def frequent_characters(counts: Mapping[str, int], minimum_count: int) -> set[str]:
+    """Returns the characters that occur often enough to be known.
+
+    Args:
+        counts: ``{word: how often it occurs}``.
+        minimum_count: The lowest number of occurrences of a known character.
+    """
     characters: Counter[str] = Counter()
     for word, count in counts.items():
         for character in word:
@@ -27,8 +33,8 @@ def frequent_characters(counts, minimum_count):
     return frequent - {UNKNOWN_PIECE, CONTINUATION_MARK}
 
 
-def _parts(counts):
-    """Cuts words that are longer than any piece; learning takes a length's cube."""
+def _parts(counts: Mapping[str, int]) -> Counter[str]:
+    """Cuts words longer than any piece: learning time is cubic in their length."""
     parts: Counter[str] = Counter()
     for word, count in counts.items():
         for start in range(0, len(word), _LONGEST_PIECE):
@@ -36,11 +42,13 @@ def _parts(counts):
     return parts
 
 
-def learn_longer_pieces(counts, characters, room):
-    """Returns marked pieces of two characters and more, at most as many as have room.
+def learn_longer_pieces(
+    counts: Mapping[str, int], characters: set[str], room: int
+) -> set[str]:
+    """Returns marked pieces of at least two characters, at most ``room`` of them.
 
-    The learner is asked for all pieces above a frequency; which of them stay depends on
-    how often the longest match uses them, and those that it never uses are of no use.
+    The learner proposes all pieces above a frequency. Kept are those that the longest
+    match uses most often; pieces that it never uses are dropped.
 
     Args:
         counts: ``{word: how often it occurs}``.
@@ -49,8 +57,8 @@ def learn_longer_pieces(counts, characters, room):
     """
     if room <= 0 or not counts:
         return set()
-    # All words of a frequency are pieces, so at the lower of these two frequencies they
-    # alone fill the room. A piece seen once would teach nothing.
+    # The learner makes every word above a frequency a piece, so at the lower of these
+    # two frequencies words alone fill the room. A piece seen once teaches nothing.
     parts = _parts(counts)
     frequency = sorted(parts.values())[-room - 1 :][0]
     learned = _pieces_seen(parts, max(2, frequency + 1)) - characters
@@ -66,8 +74,8 @@ def learn_longer_pieces(counts, characters, room):
     return set(sorted(used, key=lambda piece: (-uses[piece], piece))[:room])
 
 
-def _pieces_seen(counts, at_least):
-    """Returns the learner's marked pieces that are seen often enough."""
+def _pieces_seen(counts: Mapping[str, int], at_least: int) -> set[str]:
+    """Returns the learner's marked pieces that occur at least so many times."""
     settings = wordpiece_learner.Params(
         upper_thresh=None,
         lower_thresh=None,
@@ -83,5 +91,5 @@ def _pieces_seen(counts, at_least):
     )
     words = sorted(counts.items())
     pieces = wordpiece_learner.learn_with_thresh(words, at_least, settings)
-    # Only pieces that continue may begin with the sign for it.
+    # Only continuation pieces may begin with the sign for them.
     return {piece for piece in pieces if not piece.startswith(CONTINUATION)}

@@ -1,4 +1,4 @@
-"""Normalisation: one frozen table from code points to what a tokenizer knows.
+"""Normalisation: one frozen table from code points to a tokenizer's alphabet.
 
 The table is made once, when a tokenizer learns its alphabet, and saved with it: tf.data
 and the TFLite graph read the same table, whatever Unicode version runs them later.
@@ -6,10 +6,12 @@ and the TFLite graph read the same table, whatever Unicode version runs them lat
 
 import sys
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
@@ -24,16 +26,16 @@ WHITE_SPACE = frozenset(
     )
 )  # fmt: skip
 
-#: How many code points one may become.
+#: The largest number of code points that one code point may become.
 MAXIMUM_EXPANSION = 4
 
-# Code points are looked up by page, then by place within it.
+# Code points in a page: a lookup takes the page first, then the place in it.
 PAGE_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What a recipe adds to NFC, code point by code point, without reordering.
+    """Changes to text beyond NFC, per code point, without reordering.
 
     Args:
         fold_case: Full Unicode case folding.
@@ -44,7 +46,7 @@ class Normalization:
     fold_case: bool = False
     decompose: bool = False
 
-    def apply(self, text):
+    def apply(self, text: str) -> str:
         """Returns the text with each code point replaced by its normal form."""
         if self.fold_case:
             text = "".join(map(str.casefold, text))
@@ -53,20 +55,22 @@ class Normalization:
         return text
 
 
-#: Nothing but NFC.
+#: NFC only.
 NO_NORMALIZATION = Normalization()
 
 
-def frozen_table(normalization, alphabet):
+def frozen_table(
+    normalization: Normalization, alphabet: Iterable[str]
+) -> dict[str, str]:
     """Returns the table for an alphabet: ``{character: its normal form}``.
 
-    Every code point whose normal form holds a character of the alphabet has an entry;
-    in it, other characters stand as U+FFFD. All code points without an entry become
-    U+FFFD.
+    Every code point whose normal form contains a character of the alphabet has an
+    entry, in which other characters are replaced by U+FFFD. A code point without an
+    entry becomes U+FFFD.
 
     Args:
-        normalization: :class:`Normalization`.
-        alphabet: The characters that are known, in normal form.
+        normalization: What is done besides NFC.
+        alphabet: The known characters, in normal form.
     """
     known = set(alphabet)
     changed = _changed_forms(normalization)
@@ -80,8 +84,8 @@ def frozen_table(normalization, alphabet):
 
 
 @cache
-def _changed_forms(normalization):
-    """Returns ``{character: its normal form}`` of all that have another one."""
+def _changed_forms(normalization: Normalization) -> dict[str, str]:
+    """Returns ``{character: its normal form}`` where the two differ."""
     surrogates = range(0xD800, 0xE000)
     characters = (chr(n) for n in range(1, sys.maxunicode + 1) if n not in surrogates)
     forms = ((character, normalization.apply(character)) for character in characters)
@@ -92,41 +96,43 @@ def _changed_forms(normalization):
 class PagedTable:
     """A table of code points as arrays, for lookup by two gathers.
 
-    The forms of code point ``c`` are ``forms[page_of[c // 256] * 256 + c % 256]``, with
-    code points beyond the last page counted to the last page.
+    The form of code point ``c`` is ``forms[page_of[c // 256] * 256 + c % 256]``; code
+    points beyond the last page use the last page.
 
-    ``page_of`` int32 ``(pages,)``; ``forms`` int16, or int32 for a large alphabet,
-    ``(256 * used pages, width)``: alphabet numbers, 0 after the last one.
+    ``page_of``: int32 ``(pages,)``. ``forms``: int16, or int32 for a large alphabet,
+    ``(256 * used pages, width)``: alphabet numbers, padded with 0.
     """
 
-    page_of: np.ndarray
-    forms: np.ndarray
+    page_of: npt.NDArray[np.int32]
+    forms: npt.NDArray[np.int16] | npt.NDArray[np.int32]
 
     @property
-    def width(self):
+    def width(self) -> int:
         """The largest number of characters that one code point becomes."""
         return self.forms.shape[1]
 
 
-def paged_table(table, number_of, unknown):
+def paged_table(
+    table: Mapping[str, str], number_of: Mapping[str, int], unknown: int
+) -> PagedTable:
     """Returns a table as a :class:`PagedTable`.
 
     Args:
         table: ``{character: its normal form}``, as :func:`frozen_table` makes it.
         number_of: ``{character of a normal form: its number}``, above 0.
-        unknown: The number for all code points without an entry.
+        unknown: The number of every code point without an entry.
     """
     width = max(map(len, table.values()), default=1)
     largest = max(number_of.values(), default=unknown)
     dtype = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
-    by_page = {}
+    by_page: dict[int, np.ndarray] = {}
     for character, form in table.items():
         page, place = divmod(ord(character), PAGE_SIZE)
         if page not in by_page:
             by_page[page] = _unknown_page(width, unknown, dtype)
         by_page[page][place] = 0
         by_page[page][place, : len(form)] = [number_of[c] for c in form]
-    # The page of unknowns serves all pages without an entry, and all beyond the last.
+    # The page of unknowns stands for pages without an entry and those beyond the last.
     page_of = np.zeros(max(by_page, default=0) + 2, np.int32)
     pages = [_unknown_page(width, unknown, dtype)]
     for page in sorted(by_page):
@@ -135,7 +141,10 @@ def paged_table(table, number_of, unknown):
     return PagedTable(page_of, np.concatenate(pages))
 
 
-def _unknown_page(width, unknown, dtype):
+def _unknown_page(
+    width: int, unknown: int, dtype: type[np.int16] | type[np.int32]
+) -> np.ndarray:
+    """Returns a page ``(256, width)`` on which every code point is unknown."""
     page = np.zeros((PAGE_SIZE, width), dtype)
     page[:, 0] = unknown
     return page

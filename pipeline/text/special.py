@@ -1,9 +1,10 @@
-"""The ids that every vocabulary starts with. They exist here and nowhere else."""
+"""The special ids that every vocabulary starts with, defined only here."""
 
 PAD, START, END, UNKNOWN = range(4)
 
-#: What decodes to U+FFFD unless attention points at a source code point.
+#: The piece for unknown text. Decoding replaces it by the source code point that
+#: attention points at, if there is one.
 UNKNOWN_PIECE = "\ufffd"
 
-#: The pieces at these ids, in order; the bracketed ones are never part of a text.
+#: The pieces of these ids, in order; the bracketed ones are never part of a text.
 SPECIAL_PIECES = ("<pad>", "<start>", "<end>", UNKNOWN_PIECE)

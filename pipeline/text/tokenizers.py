@@ -1,21 +1,24 @@
 """Tokenizers: a vocabulary of pieces, and the longest match from the left.
 
-The text work of training runs here in tf.data, by tensorflow-text and TensorFlow
-operations; :mod:`pocketseq.export.graph.reading` does the same by TFLite builtins.
-:meth:`Tokenizer.spans` is the third form, in Python: which code points a token covers.
+:meth:`Tokenizer.tokenize` runs in tf.data and in the SavedModel, with operations of
+TensorFlow and tensorflow-text; :mod:`pocketseq.export.graph.reading` does the same with
+TFLite builtins. :meth:`Tokenizer.spans` is the third implementation, in Python: the
+code points that each token covers.
 """
 
 import copy
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby, islice
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from pocketseq.pipeline.text import TokenizerKind
 from pocketseq.pipeline.text.learning import frequent_characters, learn_longer_pieces
 from pocketseq.pipeline.text.matching import (
     CONTINUATION,
@@ -27,6 +30,7 @@ from pocketseq.pipeline.text.normalization import (
     PAGE_SIZE,
     WHITE_SPACE,
     Normalization,
+    PagedTable,
     frozen_table,
     paged_table,
 )
@@ -36,55 +40,70 @@ from pocketseq.pipeline.text.special import (
     UNKNOWN_PIECE,
 )
 
-# Numbers of the alphabet, which the paged table gives out; 0 is "nothing".
+# Alphabet numbers, which the paged table holds; 0 is "no character".
 _UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
 
-# Different words or characters counted before rare ones are forgotten.
+# The largest number of distinct words or characters that are counted at a time.
 _MOST_COUNTED = 1_000_000
 
 
 class Tokenizer:
-    """What the kinds share: a frozen alphabet and a vocabulary.
+    """Base class of all tokenizers: a frozen alphabet and a vocabulary.
 
     Args:
         pieces: The vocabulary by id, the special pieces first.
         table: The frozen normalisation, ``{character: its normal form}``.
         normalization: The :class:`Normalization` that the table was made with.
-        max_code_points: Where a text is cut, before and after normalisation.
+        max_code_points: The length at which a text is cut, before and after
+            normalisation.
     """
 
     #: The name that configurations use.
-    kind: str
-    #: What stands between two pieces of decoded text.
-    separator: str
-    #: What the normalisation keeps besides the characters of pieces.
+    kind: ClassVar[TokenizerKind]
+    #: The text between two pieces in decoded text.
+    separator: ClassVar[str]
+    #: Entries of the table besides those of the characters of pieces.
     always_known: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, pieces, table, normalization, max_code_points):
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        table: Mapping[str, str],
+        normalization: Normalization,
+        max_code_points: int,
+    ) -> None:
         self.pieces = tuple(pieces)
         self.table = dict(table)
         self.normalization = normalization
         self.max_code_points = max_code_points
 
-    # What the kinds differ in.
+    # Methods that differ by kind.
 
     @classmethod
-    def split(cls, text):
-        """Splits normalised text into what is counted when learning."""
+    def split(cls, text: str) -> Iterable[str]:
+        """Splits normalised text into the units that are counted when learning."""
         raise NotImplementedError
 
     @classmethod
-    def choose(cls, counts, minimum_count, vocabulary_size):
-        """Returns the pieces to know, given how often what was split off occurs."""
+    def choose(
+        cls, counts: Mapping[str, int], minimum_count: int, vocabulary_size: int
+    ) -> set[str]:
+        """Returns the pieces of the vocabulary; see :meth:`learn`.
+
+        Args:
+            counts: ``{unit of text, from split: how often it occurs}``.
+            minimum_count: Units or characters that occur less often are unknown.
+            vocabulary_size: The largest number of wordpieces.
+        """
         return {piece for piece, count in counts.items() if count >= minimum_count}
 
     @classmethod
-    def piece_text(cls, piece):
-        """Returns the code points that a piece writes."""
+    def piece_text(cls, piece: str) -> str:
+        """Returns the text that a piece stands for."""
         return piece
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts into token ids, inside tf.data or a SavedModel.
 
         Args:
@@ -95,39 +114,39 @@ class Tokenizer:
         """
         raise NotImplementedError
 
-    def resources(self):
-        """Returns what a SavedModel must keep for :meth:`tokenize` to work there."""
+    def resources(self) -> list[tf.lookup.StaticHashTable]:
+        """Returns the objects that a SavedModel must track for :meth:`tokenize`."""
         return []
 
-    def spans(self, text):
-        """Returns, for each token, the indexes of the code points it came from."""
+    def spans(self, text: str) -> list[list[int]]:
+        """Returns, for each token, the indexes of the code points that it covers."""
         raise NotImplementedError
 
     @property
-    def most_tokens(self):
-        """The largest number of tokens in a text."""
+    def most_tokens(self) -> int:
+        """The largest number of tokens in a text, without the end token."""
         raise NotImplementedError
 
-    # What they share.
+    # Methods that all kinds share.
 
     @classmethod
     def learn(
         cls,
-        texts,
-        normalization=None,
+        texts: Iterable[str],
+        normalization: Normalization | None = None,
         *,
-        max_code_points=64,
-        minimum_count=1,
-        vocabulary_size=8000,
-    ):
+        max_code_points: int = 64,
+        minimum_count: int = 1,
+        vocabulary_size: int = 8000,
+    ) -> Self:
         """Learns alphabet and vocabulary from texts; pieces are sorted by code points.
 
         Args:
-            texts: An iterable of strings in NFC.
-            normalization: :class:`Normalization`; None: none.
-            max_code_points: Where a text is cut.
-            minimum_count: What is seen less often is unknown: a character or a word,
-                for wordpieces a character.
+            texts: Strings in NFC.
+            normalization: Changes beyond NFC; None: none.
+            max_code_points: The length at which a text is cut.
+            minimum_count: Words that occur less often are unknown; for the kinds
+                ``character`` and ``wordpiece``, characters that do.
             vocabulary_size: The largest number of wordpieces, special ones included.
         """
         normalization = normalization or Normalization()
@@ -143,11 +162,13 @@ class Tokenizer:
         )
 
     @classmethod
-    def count(cls, text, normalization, counts):
-        """Adds what a text consists of, characters or words, to a Counter.
+    def count(
+        cls, text: str, normalization: Normalization, counts: Counter[str]
+    ) -> None:
+        """Adds the characters or words of a text to ``counts``.
 
-        The Counter stays small whatever the corpus: when it grows beyond a million, the
-        rarer half is forgotten. References: Manku and Motwani 2002, "Approximate
+        Memory is bounded for any corpus: when there are more than a million entries,
+        the rarer half is dropped. References: Manku and Motwani 2002, "Approximate
         frequency counts over data streams".
         """
         counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
@@ -158,9 +179,15 @@ class Tokenizer:
 
     @classmethod
     def from_counts(
-        cls, counts, normalization, *, max_code_points, minimum_count, vocabulary_size
-    ):
-        """Makes the tokenizer of what :meth:`count` has counted; see :meth:`learn`."""
+        cls,
+        counts: Mapping[str, int],
+        normalization: Normalization,
+        *,
+        max_code_points: int,
+        minimum_count: int,
+        vocabulary_size: int,
+    ) -> Self:
+        """Makes a tokenizer from the counts of :meth:`count`; see :meth:`learn`."""
         known = cls.choose(counts, minimum_count, vocabulary_size)
         pieces = sorted(known - {"", UNKNOWN_PIECE})
         alphabet = {
@@ -169,53 +196,60 @@ class Tokenizer:
         table = {**frozen_table(normalization, alphabet), **cls.always_known}
         return cls([*SPECIAL_PIECES, *pieces], table, normalization, max_code_points)
 
-    def resized(self, max_code_points):
-        """Returns the same tokenizer for texts of another length."""
+    def resized(self, max_code_points: int) -> Self:
+        """Returns the same tokenizer with another ``max_code_points``."""
         resized = copy.copy(self)
         resized.max_code_points = max_code_points
         return resized
 
-    def fits(self, text):
-        """Whether a text is within the length, before and after normalisation."""
+    def fits(self, text: str) -> bool:
+        """Returns whether a text would not be cut, before or after normalisation."""
         if len(text) * self.paged_table.width <= self.max_code_points:
             return True
         characters = len(list(self._all_characters(text)))
         return max(len(text), characters) <= self.max_code_points
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pieces)
 
     @cached_property
-    def piece_texts(self):
-        """What each id writes; nothing for the bracketed special pieces."""
+    def piece_texts(self) -> tuple[str, ...]:
+        """The text of each id; empty for the bracketed special pieces."""
         texts = map(self.piece_text, self.pieces[UNKNOWN:])
         return ("",) * UNKNOWN + tuple(texts)
 
     @cached_property
-    def continues(self):
-        """Whether each id is written without a separator before it."""
+    def continues(self) -> tuple[bool, ...]:
+        """For each id, whether it is written without a separator before it."""
         return (not self.separator,) * len(self)
 
     @cached_property
-    def unknown_ids(self):
+    def unknown_ids(self) -> frozenset[int]:
         """The ids that stand for a character outside the alphabet."""
         texts = enumerate(self.piece_texts)
         return frozenset(i for i, text in texts if text == UNKNOWN_PIECE)
 
     @cached_property
-    def alphabet(self):
-        """The characters of normal forms by number: nothing, U+FFFD, then the rest."""
+    def alphabet(self) -> tuple[str, ...]:
+        """The characters of normal forms by number: none, U+FFFD, then the others."""
         characters = {c for form in self.table.values() for c in form}
         return ("", UNKNOWN_PIECE, *sorted(characters - {UNKNOWN_PIECE}))
 
     @cached_property
-    def paged_table(self):
-        """The normalisation for lookup by gathers, of alphabet numbers."""
+    def paged_table(self) -> PagedTable:
+        """The normalisation for lookup by gathers; its forms are alphabet numbers."""
         number_of = {c: i for i, c in enumerate(self.alphabet)}
         return paged_table(self.table, number_of, _UNKNOWN_CHARACTER)
 
-    def normalize(self, texts):
-        """Returns the alphabet numbers of the texts' normal form, int32 ragged."""
+    def normalize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the normal form of texts as alphabet numbers, cut to the length.
+
+        Args:
+            texts: string ``(batch,)``, UTF-8 in NFC; each ends before its first U+0000.
+
+        Returns:
+            int32 ragged ``(batch, None)``.
+        """
         table = self.paged_table
         texts = tf.strings.regex_replace(texts, r"(?s)\x00.*", "")
         code_points = tf_text.UnicodeCharTokenizer().tokenize(texts)
@@ -227,17 +261,18 @@ class Tokenizer:
         numbers = code_points.with_flat_values(forms).merge_dims(1, 2)
         return numbers[:, : self.max_code_points]
 
-    def characters(self, text):
-        """Yields (character of the normal form, index of its code point)."""
+    def characters(self, text: str) -> Iterator[tuple[str, int]]:
+        """Yields (character of the normal form, index of its code point in text)."""
         return islice(self._all_characters(text), self.max_code_points)
 
-    def _all_characters(self, text):
+    def _all_characters(self, text: str) -> Iterator[tuple[str, int]]:
+        """Yields the same as :meth:`characters`, without the cut."""
         for index, character in enumerate(text.split("\0", 1)[0]):
             for part in self.table.get(character, UNKNOWN_PIECE):
                 yield part, index
 
-    def to_json(self):
-        """Returns the tokenizer as JSON text, from which it can be restored."""
+    def to_json(self) -> str:
+        """Returns the tokenizer as JSON text, for :meth:`from_json`."""
         identity = [c for c, form in self.table.items() if form == c]
         other = {c: form for c, form in self.table.items() if form != c}
         return json.dumps(
@@ -254,11 +289,11 @@ class Tokenizer:
         )
 
     @staticmethod
-    def from_json(text):
-        """Restores what :meth:`to_json` has saved.
+    def from_json(text: str) -> "Tokenizer":
+        """Restores a tokenizer, of whatever kind, from the text of :meth:`to_json`.
 
         Raises:
-            ValueError: It has saved something else.
+            ValueError: The text is not JSON, or not that of a tokenizer.
         """
         try:
             saved = json.loads(text)
@@ -291,83 +326,90 @@ class CharacterTokenizer(Tokenizer):
     separator = ""
 
     @classmethod
-    def split(cls, text):
+    def split(cls, text: str) -> Iterable[str]:
         return text
 
-    def tokenize(self, texts):
-        # The alphabet, sorted like the pieces, numbers the characters as the ids do.
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        # Alphabet and pieces are sorted alike, so numbers and ids differ by a constant.
         return self.normalize(texts) + (UNKNOWN - _UNKNOWN_CHARACTER)
 
-    def spans(self, text):
+    def spans(self, text: str) -> list[list[int]]:
         return [[index] for _, index in self.characters(text)]
 
     @property
-    def most_tokens(self):
+    def most_tokens(self) -> int:
         return self.max_code_points
 
 
 class _SpacedTokenizer(Tokenizer):
-    """What the kinds share that split at whitespace."""
+    """Base class of the tokenizers that split text at whitespace."""
 
     separator = " "
     always_known = dict.fromkeys(sorted(WHITE_SPACE), " ")
 
     @classmethod
-    def split(cls, text):
+    def split(cls, text: str) -> Iterable[str]:
         return "".join(" " if c in WHITE_SPACE else c for c in text).split(" ")
 
-    def words(self, texts):
-        """Returns the words of the texts' normal form, string ragged."""
+    def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the words of the normal form of texts.
+
+        Args:
+            texts: As for :meth:`normalize`.
+
+        Returns:
+            string ragged ``(batch, None)``, UTF-8.
+        """
         numbers = self.normalize(texts)
         code_points = tf.gather([ord(c or " ") for c in self.alphabet], numbers)
         texts = tf.strings.unicode_encode(code_points, "UTF-8")
         return tf_text.WhitespaceTokenizer().tokenize(texts)
 
-    def _word_characters(self, text):
-        """Yields the words of a text, each a list of what :meth:`characters` yields."""
+    def _word_characters(self, text: str) -> Iterator[list[tuple[str, int]]]:
+        """Yields each word of a text as a list of the pairs of :meth:`characters`."""
         for space, word in groupby(self.characters(text), lambda c: c[0] == " "):
             if not space:
                 yield list(word)
 
 
 class WordTokenizer(_SpacedTokenizer):
-    """Every stretch between whitespace is a token, such as a phone.
+    """Every symbol between whitespace is a token, such as a phone.
 
     A word that is not in the vocabulary is one unknown token.
     """
 
     kind = "word"
 
-    def resources(self):
+    def resources(self) -> list[tf.lookup.StaticHashTable]:
         return [self._lookup]
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         words = self.words(texts)
         return words.with_flat_values(self._lookup.lookup(words.flat_values))
 
     @cached_property
-    def _lookup(self):
-        # Bracketed specials are left out: a text that spells them is unknown.
+    def _lookup(self) -> tf.lookup.StaticHashTable:
+        # Without the bracketed special pieces: a text that spells one is unknown.
         words = self.pieces[UNKNOWN:]
         ids = np.arange(UNKNOWN, len(self.pieces), dtype=np.int32)
         with tf.init_scope():
             pairs = tf.lookup.KeyValueTensorInitializer(words, ids)
             return tf.lookup.StaticHashTable(pairs, default_value=UNKNOWN)
 
-    def spans(self, text):
+    def spans(self, text: str) -> list[list[int]]:
         return [origins(word) for word in self._word_characters(text)]
 
     @property
-    def most_tokens(self):
+    def most_tokens(self) -> int:
         return (self.max_code_points + 1) // 2
 
 
 class WordPieceTokenizer(_SpacedTokenizer):
-    """Words are split into learned pieces, each the longest that fits from the left.
+    """Every word is split into learned pieces, by longest match from the left.
 
     A piece that continues a word begins with ``##`` in the vocabulary; no other piece
-    does. Every character of the alphabet is a piece, at the start of a word and as its
-    continuation, so a word is never unknown as a whole.
+    does. Every character of the alphabet is a piece both bare and as a continuation, so
+    a word is never unknown as a whole.
 
     References: Wu et al. 2016, "Google's neural machine translation system", section
     4.1; Song et al. 2021, "Fast WordPiece tokenization".
@@ -376,11 +418,13 @@ class WordPieceTokenizer(_SpacedTokenizer):
     kind = "wordpiece"
 
     @classmethod
-    def piece_text(cls, piece):
+    def piece_text(cls, piece: str) -> str:
         return piece.removeprefix(CONTINUATION)
 
     @classmethod
-    def choose(cls, counts, minimum_count, vocabulary_size):
+    def choose(
+        cls, counts: Mapping[str, int], minimum_count: int, vocabulary_size: int
+    ) -> set[str]:
         alphabet = frequent_characters(counts, minimum_count)
         known = {
             word: n for word, n in counts.items() if word and alphabet >= set(word)
@@ -391,13 +435,13 @@ class WordPieceTokenizer(_SpacedTokenizer):
         marked = characters | longer | {CONTINUATION_MARK + UNKNOWN_PIECE}
         return {piece.replace(CONTINUATION_MARK, CONTINUATION) for piece in marked}
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         words = self.words(texts)
         return self._matcher.tokenize(words).merge_dims(1, 2)
 
     @cached_property
-    def marked_pieces(self):
-        """``{piece: its id}``, those that continue begin with U+FFFF instead of ##."""
+    def marked_pieces(self) -> dict[str, int]:
+        """``{piece: its id}``; continuations begin with U+FFFF in place of ``##``."""
         return {
             CONTINUATION_MARK * continues + text: i
             for i, (text, continues) in enumerate(
@@ -407,8 +451,8 @@ class WordPieceTokenizer(_SpacedTokenizer):
         }
 
     @cached_property
-    def _matcher(self):
-        # No word holds a space, so none is a bracketed special piece.
+    def _matcher(self) -> tf_text.FastWordpieceTokenizer:
+        # No word contains a space, so none matches a bracketed special piece.
         special = [f" {piece}" for piece in self.pieces[:UNKNOWN]]
         with tf.init_scope():
             return tf_text.FastWordpieceTokenizer(
@@ -421,14 +465,14 @@ class WordPieceTokenizer(_SpacedTokenizer):
             )
 
     @cached_property
-    def continues(self):
+    def continues(self) -> tuple[bool, ...]:
         return tuple(piece.startswith(CONTINUATION) for piece in self.pieces)
 
     @cached_property
-    def _longest(self):
+    def _longest(self) -> int:
         return max(map(len, self.piece_texts))
 
-    def spans(self, text):
+    def spans(self, text: str) -> list[list[int]]:
         return [
             origins(word[start:end])
             for word in self._word_characters(text)
@@ -438,12 +482,12 @@ class WordPieceTokenizer(_SpacedTokenizer):
         ]
 
     @property
-    def most_tokens(self):
-        # A token is at least one character of the normal form.
+    def most_tokens(self) -> int:
+        # Each token covers at least one character of the normal form.
         return self.max_code_points
 
 
-#: The names that configurations use.
-TOKENIZERS = {
+#: The tokenizer classes by the names that configurations use.
+TOKENIZERS: dict[TokenizerKind, type[Tokenizer]] = {
     kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer, WordPieceTokenizer)
 }

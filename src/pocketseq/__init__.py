@@ -7,7 +7,7 @@
 >>> translator.translate(["phone"])[0][0].text
 'F OW N'
 
-TensorFlow is imported where it is needed, and a ``.tflite`` file never needs it.
+TensorFlow is imported only when it is needed; a ``.tflite`` file never needs it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> str:
 
 
 def load(path: str | Path | None = None) -> Translator:
-    """Opens a trained model, in whatever form.
+    """Opens a trained model.
 
     Args:
         path: A run folder, a SavedModel folder or a ``.tflite`` file; None: the newest
@@ -47,7 +47,8 @@ def load(path: str | Path | None = None) -> Translator:
         text, its best :class:`pocketseq.pipeline.translation.Translation` first.
 
     Raises:
-        UserError: There is no model there, or it is damaged or of another program.
+        UserError: There is no model at the path, it is damaged, or another program
+            made it.
     """
     from pocketseq.pipeline.errors import UserError
     from pocketseq.pipeline.machine import native_messages_hidden, start_tensorflow
@@ -88,33 +89,34 @@ def train(
     skip_bad_lines: bool = False,
     show_progress: bool = False,
 ) -> Summary:
-    """Trains a model, in a run folder from which it can go on.
+    """Trains a model, in a run folder with which training can resume.
 
     With ``TF_CONFIG`` set, this process is one of the workers that it names.
 
     Args:
-        recipe: Its name or the path of a TOML file; None: ``pronunciation``, or the
+        recipe: A name or the path of a TOML file; None: ``pronunciation``, or the
             recipe of ``base``.
-        train: The training pairs: a file of lines source TAB target, ``.gz`` and
-            patterns of many files, too; None: those of the recipe.
+        train: The training pairs: a file of lines source TAB target, also ``.gz``, or a
+            pattern for many files; None: those of the recipe.
         train_target: The target side of ``train``, if in a file of its own.
         dev: Pairs to measure on while training; None: those of the recipe, or 5 % of
             the training pairs.
         dev_target: The target side of ``dev``, if in a file of its own.
         run: The folder of the run; None: ``runs/RECIPE-DATE-TIME``.
         base: A trained run whose weights and tokenizers to start from (fine-tuning).
-        settings: ``section.key=value`` each, changes to the recipe.
-        minutes: Stop after this long; what is done by then is kept.
-        resume: Go on with the run in ``run``, which keeps its recipe and data.
-        skip_bad_lines: Count and skip lines that are not pairs, instead of stopping.
+        settings: Changes to the recipe, ``section.key=value`` each.
+        minutes: Minutes after which to stop; a run that was stopped can resume.
+        resume: Whether to resume the run in ``run``, with its own recipe and data.
+        skip_bad_lines: Whether to count and skip lines that are not pairs, instead of
+            stopping.
         show_progress: Whether to show a progress bar on standard error.
 
     Returns:
-        How the training ended; ``summary.run`` is the run.
+        A summary of the training run; ``summary.run`` is the run.
 
     Raises:
         UserError: The recipe, the settings, the data or the folder cannot be used.
-        TrainingStopped: The loss is not finite any more, or a worker is lost.
+        TrainingStopped: The loss is not finite, or a worker is lost.
     """
     from pocketseq.pipeline.errors import UserError
     from pocketseq.pipeline.machine import start_tensorflow
@@ -154,18 +156,20 @@ def evaluate(
     errors: str | Path | None = None,
     skip_bad_lines: bool = False,
 ) -> dict[str, Any]:
-    """Measures a model on pairs; several with one source are alternative references.
+    """Measures a model on pairs; pairs with the same source are alternative references.
 
     Args:
         model: As for :func:`load`.
-        file: Lines source TAB target, or ``cmudict:dev`` or ``cmudict:test``.
+        file: A file of lines source TAB target, or ``cmudict:dev``, ``cmudict:test``.
         target: The target side of ``file``, if in a file of its own.
         beam_size: The width of the search's beam; None: greedy.
-        errors: A file to write what was wrong to: source, output, references.
-        skip_bad_lines: Count and skip lines that are not pairs, instead of stopping.
+        errors: A file to write wrong outputs to, with sources and references.
+        skip_bad_lines: Whether to count and skip lines that are not pairs, instead of
+            stopping.
 
     Returns:
-        ``{metric: its value}``, in percent or points; ``examples``: how many sources.
+        ``{metric: value}``: error rates and exact matches in percent, BLEU and chrF in
+        points; ``examples`` is the number of different sources.
 
     Raises:
         UserError: The model or the file cannot be used, or ``errors`` is one of theirs.
@@ -176,7 +180,8 @@ def evaluate(
     from pocketseq.pipeline.reports.progress import translate_all
 
     corpus = Corpus(
-        str(file), str(target) if target else None, skip_bad_lines=skip_bad_lines)
+        str(file), str(target) if target else None, skip_bad_lines=skip_bad_lines
+    )
     translator = load(model)
     if errors:
         _refuse_to_overwrite(errors, [*corpus.files(), *_model_files(model)])
@@ -185,17 +190,21 @@ def evaluate(
     found = translate_all(translator, list(references), beam_size=beam_size)
     texts = [best.text for best, *_ in found]
     accepted = list(references.values())
-    of_target: dict[str, Any] = {
-        "kind": translator.target_kind,
-        "normalization": translator.target_normalization,
-    }
+    kind, normalization = translator.target_kind, translator.target_normalization
     if errors:
-        write_errors(errors, list(references), accepted, texts, **of_target)
-    return measure(accepted, texts, **of_target)
+        write_errors(
+            errors,
+            list(references),
+            accepted,
+            texts,
+            kind=kind,
+            normalization=normalization,
+        )
+    return measure(accepted, texts, kind=kind, normalization=normalization)
 
 
 def _model_files(model: str | Path | None) -> list[Path]:
-    """Returns the files of the model that a path names, as far as it names one."""
+    """Returns the existing files of the model at a path; see :func:`load`."""
     from pocketseq.pipeline.runs import Run, newest_run
 
     if model is None:
@@ -207,7 +216,11 @@ def _model_files(model: str | Path | None) -> list[Path]:
 
 
 def _refuse_to_overwrite(output: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Finds an input under whatever name it is to be written to."""
+    """Checks that the output is none of the inputs, even under another name.
+
+    Raises:
+        UserError: The output is one of them.
+    """
     from pocketseq.pipeline.errors import UserError
 
     for path in inputs:
@@ -233,19 +246,19 @@ def export(
 
     Args:
         run: A trained run, or its folder; None: the newest run under ``runs/``.
-        recipes: How to store the weights, a ``.tflite`` file each: ``float32``,
+        recipes: Quantization recipes, one ``.tflite`` file per recipe: ``float32``,
             ``float16``, ``int8``, ``int4``.
         saved_model: Whether to write a SavedModel, too.
-        beam_size: Of further signatures that search with a beam; None: without them.
-        lengths: How many code points a text may have, the default first; none: as the
-            recipe says.
-        compatible: Whether to keep to what runtimes back to 2.14 compute.
-        max_loss: Points of the main metric that quantization may cost.
-        output: The folder to write; None: ``export`` in the run's.
+        beam_size: The width of the beam of additional signatures; None: there are none.
+        lengths: The longest texts, in code points, one signature per length, the
+            default first; empty: the length of the recipe.
+        compatible: Whether the files must work in runtimes back to 2.14.
+        max_loss: Points of the main metric that a quantized file may lose.
+        output: The folder to write; None: ``export`` in the run folder.
         force: Whether to replace an existing folder.
 
     Returns:
-        Sizes, quality and checks; where ``report.passed`` is false, nothing is written.
+        Sizes, quality and checks; if ``report.passed`` is false, nothing is written.
 
     Raises:
         UserError: There is no such run, or the folder cannot be written.
