@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def manifest(translator: ModelTranslator) -> dict[str, Any]:
         "name": "benchmark",
         "task": "benchmark",
         "source": {"max_code_points": n},
-        "target": {"tokenizer": "word"},
+        "target": {
+            "tokenizer": target.kind,
+            "normalization": asdict(target.normalization),
+        },
         "signatures": {
             "translate": {
                 "inputs": [{"name": "text", "dtype": "int32", "shape": [1, n]}],
