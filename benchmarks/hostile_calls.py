@@ -6,14 +6,19 @@ must not grow. Prints one JSON object:
     python benchmarks/hostile_calls.py model-int8.tflite
 """
 
-import json
 import resource
 import time
+from collections.abc import Iterator, Mapping
 
 import click
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from rich.progress import track
+
+from common import print_report
+
+#: The shape and the dtype of an output.
+Spec = tuple[tuple[int, ...], type]
 
 # Values at which something changes: the ends of ranges, surrogates, what ends a text.
 _EDGES = [
@@ -27,38 +32,39 @@ _EDGES = [
 @click.option("--calls", default=1_000_000, show_default=True)
 @click.option("--signature", default="translate", show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def main(file, calls, signature, seed):
+def main(file: str, calls: int, signature: str, seed: int) -> None:
     """Call FILE with random code points."""
     interpreter = Interpreter(file, num_threads=1)
     run = interpreter.get_signature_runner(signature)
     length = run.get_input_details()["text"]["shape"][1]
-    shapes = {
+    specs = {
         name: (tuple(detail["shape"]), detail["dtype"])
         for name, detail in run.get_output_details().items()
     }
     generator = np.random.default_rng(seed)
     problems: dict[str, int] = {}
-    before = after = 0
+    before = 0
     started = time.perf_counter()
     for number in track(range(calls), description="calling"):
         outputs = run(text=hostile_text(generator, length))
-        for problem in problems_of(outputs, shapes):
+        for problem in problems_of(outputs, specs):
             problems[problem] = problems.get(problem, 0) + 1
         if number == calls // 100:
             before = peak_kilobytes()
-    after = peak_kilobytes()
-    report = {
-        "calls": calls,
-        "seconds": round(time.perf_counter() - started, 1),
-        "problems": problems,
-        "peak_growth_kilobytes": after - before,
-    }
-    click.echo(json.dumps(report))
+    growth = peak_kilobytes() - before
+    print_report(
+        {
+            "calls": calls,
+            "seconds": time.perf_counter() - started,
+            "problems": problems,
+            "peak_growth_kilobytes": growth,
+        }
+    )
     if problems:
         raise SystemExit(1)
 
 
-def hostile_text(generator, length):
+def hostile_text(generator: np.random.Generator, length: int) -> np.ndarray:
     """Returns int32 ``(1, length)``: one of several kinds of nonsense."""
     kind = generator.integers(5)
     if kind == 0:
@@ -76,9 +82,11 @@ def hostile_text(generator, length):
     return row.astype(np.int32)[None]
 
 
-def problems_of(outputs, shapes):
-    """Yields what is wrong with an answer."""
-    for name, (shape, dtype) in shapes.items():
+def problems_of(
+    outputs: Mapping[str, np.ndarray], specs: Mapping[str, Spec]
+) -> Iterator[str]:
+    """Yields what is wrong with an answer: ``text``, ``score`` and ``alignment``."""
+    for name, (shape, dtype) in specs.items():
         if outputs[name].shape != shape or outputs[name].dtype != dtype:
             yield f"{name}: shape or type"
     text, score, alignment = (outputs[n] for n in ("text", "score", "alignment"))
@@ -98,8 +106,8 @@ def problems_of(outputs, shapes):
         yield "alignment: rows do not sum to 1, or to 0 after the text"
 
 
-def peak_kilobytes():
-    """Returns the peak of this process' memory."""
+def peak_kilobytes() -> int:
+    """Returns the peak of this process' memory, on Linux in kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

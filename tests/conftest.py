@@ -61,11 +61,11 @@ def _own_logging():
 def corpus_folder(tmp_path_factory):
     """A folder with ``train.tsv`` (600 lines) and ``dev.tsv`` (150 other words)."""
     generator = random.Random(1)
-    words = {}
-    while len(words) < 750:
+    different: dict[str, None] = {}
+    while len(different) < 750:
         length = generator.randint(2, 5)
-        words["".join(generator.choices(LETTERS, k=length))] = True
-    words = list(words)
+        different["".join(generator.choices(LETTERS, k=length))] = None
+    words = list(different)
     generator.shuffle(words)
     folder = tmp_path_factory.mktemp("corpus")
     for name, part in (("train", words[:600]), ("dev", words[600:])):

@@ -23,6 +23,8 @@ from pocketseq.pipeline.search import LengthBound
 from pocketseq.pipeline.text.special import END, PAD, START
 from pocketseq.pipeline.text.tokenizers import CharacterTokenizer, WordTokenizer
 
+Tokenizers = tuple[CharacterTokenizer, WordTokenizer]
+
 
 @pytest.fixture(scope="module")
 def tokenizers():
@@ -53,7 +55,7 @@ def pairs():
 CONFIG = override(Config(), ["training.shuffle_buffer=1000"])
 
 
-def batches_of(pairs, tokenizers, buckets, *, config=CONFIG, epoch=0):
+def batches_of(pairs, tokenizers: Tokenizers, buckets, *, config=CONFIG, epoch=0):
     """The batches of one epoch."""
     found = training_batches(pairs, *tokenizers, buckets, config, epoch=epoch)
     this = itertools.takewhile(lambda item: item[0].numpy()[0] == epoch, found)
@@ -185,8 +187,8 @@ def test_nothing_but_over_long_pairs_is_an_error(tokenizers):
         measure_lengths([Pair("a" * 20, "A"), Pair("a", "A " * 20)], *tokenizers)
 
 
-def test_an_epoch_without_pairs_ends_with_the_reason(tokenizers):
-    problems = []
+def test_an_epoch_without_pairs_ends_with_the_reason(tokenizers: Tokenizers):
+    problems: list[BaseException] = []
     endless = training_batches(
         [], *tokenizers, [Bucket(2, 2, 1)], CONFIG, epoch=0, on_problem=problems.append
     )
@@ -196,9 +198,13 @@ def test_an_epoch_without_pairs_ends_with_the_reason(tokenizers):
 
 
 @pytest.mark.parametrize("trouble", [None, KeyboardInterrupt(), UserError("line 9")])
-def test_nothing_is_read_any_more_when_a_reader_is_left(tokenizers, trouble):
+def test_nothing_is_read_any_more_when_a_reader_is_left(
+    tokenizers: Tokenizers, trouble
+):
     """Even while somebody keeps what was raised: nothing waits for the collector."""
-    opened, closed, problems = [], [], []
+    opened: list[bool] = []
+    closed: list[bool] = []
+    problems: list[BaseException] = []
 
     class Endless:
         def __iter__(self):

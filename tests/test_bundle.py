@@ -102,8 +102,8 @@ def model(path):
 
 def failed_export(run, folder, **options):
     """Exports what must not pass, and checks that nothing is left behind."""
-    options = Options(**{"recipes": ("float32",), **options})
-    report = export_bundle(run, options, output=folder / "out")
+    chosen = Options(**{"recipes": ("float32",), **options})
+    report = export_bundle(run, chosen, output=folder / "out")
     assert not report.passed
     assert list(folder.iterdir()) == []
     return report.failures

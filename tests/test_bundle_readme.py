@@ -3,12 +3,12 @@
 The lines of other languages are run by ``tests/apps/platforms.py``.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import backwards
 from readme_lines import lines_of
@@ -45,9 +45,9 @@ def readme(folder):
 def bare_environment(tmp_path_factory):
     """A folder for ``sys.path`` that holds the runtime and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
-    numpy = Path(importlib.util.find_spec("numpy").origin)
+    site_packages = Path(np.__file__).parents[1]
     for name in INSTALLED:
-        installed = numpy.parents[1] / name
+        installed = site_packages / name
         if installed.exists():
             (folder / name).symlink_to(installed)
     return folder

@@ -250,4 +250,5 @@ def test_the_graph_composes_as_python_does(name, count):
 def test_rows_that_fall_on_one_place_are_averaged_and_others_are_zero():
     weights = tf.constant([[[1.0, 0], [0, 1], [1, 0], [0, 0]]])
     means = mean_rows(weights, tf.constant([[0, 0, 1, 2]]))
-    np.testing.assert_allclose(means[0], [[0.5, 0.5], [1, 0], [0, 0], [0, 0]])
+    expected = [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    np.testing.assert_allclose(means[0], expected)

@@ -469,12 +469,14 @@ def test_no_files_change_nothing():
 
 @pytest.mark.parametrize(
     ("files", "name"),
-    [((None, "x", None, None), "--train"), ((None, None, None, "x"), "--dev")],
+    [
+        ((None, "x", None, None, False), "--train"),
+        ((None, None, None, "x", False), "--dev"),
+    ],
 )
 def test_a_target_file_without_its_source_file_is_an_error(files, name):
-    train, train_target, dev, dev_target = files
     with pytest.raises(UserError, match=f"{name}-target x: expected {name} FILE"):
-        with_files(Config(), train, train_target, dev, dev_target, False)
+        with_files(Config(), *files)
 
 
 def test_the_main_metric_follows_from_the_target():

@@ -5,6 +5,7 @@ import json
 import random
 import zipfile
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_a_signature_that_points_nowhere_is_refused(whole, start, path):
 
 def test_the_runtime_gets_what_was_checked_and_no_path(whole, path, monkeypatch):
     path.write_bytes(whole)
-    seen = {}
+    seen: dict[str, Any] = {}
 
     class Watched(Interpreter):
         def __init__(self, *arguments, **options):

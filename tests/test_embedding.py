@@ -39,10 +39,10 @@ EVERY_WIDTH = pytest.mark.parametrize("kernel_width", [SIZE, SIZE + UNITS])
 @EVERY_SIZE
 @EVERY_WIDTH
 def test_tokens_are_projected_as_their_embeddings_are(tokens, kernel_width):
-    pair = layers(tokens, kernel_width=kernel_width)
+    embedding, lstm = layers(tokens, kernel_width=kernel_width)
     ids = np.random.default_rng(1).integers(0, tokens, (2, 5))
-    found = project_tokens(*pair, tf.constant(ids))
-    np.testing.assert_allclose(found, projected(*pair, ids), atol=1e-5)
+    found = project_tokens(embedding, lstm, tf.constant(ids))
+    np.testing.assert_allclose(found, projected(embedding, lstm, ids), atol=1e-5)
 
 
 @EVERY_SIZE
@@ -70,7 +70,7 @@ def test_int8_rows_are_off_by_half_a_scale_step_at_most(tokens):
     embedding, lstm = layers(tokens)
     table = TokenTable(embedding, lstm, int8=True)
     assert table.rows.dtype == np.int8
-    assert table.scales.shape == (tokens, 1)
+    assert table.scales is not None and table.scales.shape == (tokens, 1)
     ids = np.arange(tokens)
     if table.projected:
         exact = projected(embedding, lstm, ids)

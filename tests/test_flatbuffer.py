@@ -140,7 +140,7 @@ def test_a_finished_model_answers_as_before(name):
     )
     for output in OUTPUTS:
         np.testing.assert_array_equal(found[output], expected[output])
-    rows = np.array([[1, 2, 3]], np.float32)
+    rows: np.ndarray = np.array([[1, 2, 3]], np.float32)
     for _ in range(1 + (name == "translate_beam")):
         rows = rows @ WEIGHTS @ WEIGHTS.T
     np.testing.assert_allclose(found["alignment"][..., 0], rows, rtol=1e-4)
@@ -182,7 +182,7 @@ def test_equal_weights_of_several_signatures_are_stored_once():
     assert before.count(WEIGHTS.tobytes()) > 1
     model = finished(before, OUTPUTS)
     assert model.count(WEIGHTS.tobytes()) == 1
-    starts = {}
+    starts: dict[bytes, set[int]] = {}
     for start, data in vectors(model):
         starts.setdefault(data, set()).add(start)
     assert all(len(places) == 1 for places in starts.values())

@@ -343,7 +343,7 @@ def test_a_mount_point_keeps_its_folder(export, monkeypatch):
     (folder / "lost+found").mkdir()
     number = folder.stat().st_ino
     monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "volume")
-    made = []
+    made: list[bool] = []
     monkeypatch.setattr(
         FakeExport, "__init__", told_of(made, folder, FakeExport.__init__)
     )
@@ -388,7 +388,8 @@ def test_what_fails_half_way_leaves_the_old_export(export, monkeypatch, mounted)
     folder = old_export(Path("out").absolute())
     if mounted:
         monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == folder)
-    original, renamed = Path.rename, []
+    original = Path.rename
+    renamed: list[Path] = []
 
     def rename(self, target):
         if self.parent.name == "bundle" or self.name == "bundle":

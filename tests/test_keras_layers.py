@@ -1,6 +1,7 @@
 """The layers as Keras layers: functional, subclassed, fit, compiled, mixed, saved."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -57,7 +58,7 @@ ATTENTION_ARGUMENTS = [random_array(3, 4, UNITS), random_array(3, 2, UNITS), MAS
 LSTM_ARGUMENTS = [random_array(3, 2, 4), MASK, LSTMState(*random_array(2, 3, UNITS))]
 
 #: What makes each layer, and the arguments of its call.
-LAYERS = {
+LAYERS: dict[str, tuple[Callable, list]] = {
     "cosine": (CosineAttention, ATTENTION_ARGUMENTS),
     "dot": (DotProductAttention, ATTENTION_ARGUMENTS),
     "none": (NoAttention, ATTENTION_ARGUMENTS),

@@ -36,7 +36,8 @@ def published():
     file = distribution("mediapipe").locate_file(
         "mediapipe/tasks/metadata/metadata_schema_py_generated.py"
     )
-    spec = importlib.util.spec_from_file_location("metadata_schema", file)
+    spec = importlib.util.spec_from_file_location("metadata_schema", str(file))
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

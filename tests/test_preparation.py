@@ -163,11 +163,10 @@ def test_shards_share_a_corpus_out(tmp_path, files, shards, parallel):
         for name, line in (("x", "{0}"), ("y", "{1}"), ("xy", "{0}\t{1}")):
             lines = "".join(line.format(*pair) + "\n" for pair in part)
             (tmp_path / f"{number}.{name}").write_text(lines)
-    names = ("*.x", "*.y") if parallel else ("*.xy",)
-    patterns = [tmp_path / name for name in names]
+    source = str(tmp_path / ("*.x" if parallel else "*.xy"))
+    target = str(tmp_path / "*.y") if parallel else None
     found = [
-        list(Corpus(*map(str, patterns), shard=(index, shards)))
-        for index in range(shards)
+        list(Corpus(source, target, shard=(index, shards))) for index in range(shards)
     ]
     assert all(found)
     assert sorted(pair for shard in found for pair in shard) == sorted(pairs)

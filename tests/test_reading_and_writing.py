@@ -295,7 +295,7 @@ def test_the_graph_writes_as_the_translator_does(kind):
             row,
             tokenizer,
         )
-        expected = translator._finish(text, ids, length, 0.0, attention)
+        expected = translator._written(text, ids, length, 0.0, attention)
         assert "".join(map(chr, found.numpy())).rstrip("\0") == expected.text
         size = len(expected.text)
         assert not alignment[size:].numpy().any()

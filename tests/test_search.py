@@ -116,7 +116,7 @@ def all_sequences(max_length=MAX_LENGTH):
 
 def reference_beam(table, beam_size, length_penalty, max_length=MAX_LENGTH):
     """A beam search over Python lists."""
-    kept = [()]
+    kept: list[tuple[int, ...]] = [()]
     for _ in range(max_length):
         candidates = []
         for tokens in kept:
@@ -168,7 +168,7 @@ def test_greedy_takes_the_likeliest_token_at_each_step():
     tables = random_tables(batch_size=8)
     hypotheses = search(tables)
     for text, table in enumerate(tables):
-        tokens = []
+        tokens: list[int] = []
         while len(tokens) < MAX_LENGTH and END not in tokens:
             logits = table[len(tokens), tokens[-1] if tokens else START]
             tokens.append(max(TOKENS, key=logits.__getitem__))
@@ -210,6 +210,7 @@ def test_a_finished_hypothesis_stays_as_it_is(beam_size):
     rows = {START: {END: 2.0, 4: 0.0}, 4: {4: 0.0}, END: {4: 0.0}, PAD: {4: 0.0}}
     tables = table_by_token(rows, length=6)
     hypotheses = search(tables, beam_size=beam_size, max_length=6, length_penalty=0.0)
+    expected: list[tuple[tuple[int, ...], float]]
     expected = [((END,), -np.log(1 + np.exp(-2.0)))]
     if beam_size == 2:  # the other one runs to the end
         expected.append(((4,) * 6, -np.log(1 + np.exp(2.0))))
@@ -243,7 +244,7 @@ def test_a_batch_of_4_equals_4_batches_of_1(beam_size):
 @pytest.mark.parametrize("beam_size", [1, 2])
 def test_the_search_stops_when_all_hypotheses_are_finished(beam_size):
     rows = {START: {4: 0.0, 5: -1.0}, 4: {END: 0.0}, 5: {END: 0.0}}
-    calls = []
+    calls: list[tf.Tensor] = []
     tables = table_by_token(rows, length=50)
     hypotheses = search(tables, calls=calls, beam_size=beam_size, max_length=50)
     assert [ids for ids, _ in outputs(hypotheses)] == [(4, END), (5, END)][:beam_size]
@@ -251,7 +252,7 @@ def test_the_search_stops_when_all_hypotheses_are_finished(beam_size):
 
 
 def test_inactive_rows_alone_take_no_step():
-    calls = []
+    calls: list[tf.Tensor] = []
     search(random_tables(batch_size=2), active=[False, False], calls=calls)
     assert calls == []
 

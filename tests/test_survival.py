@@ -58,8 +58,8 @@ def resume_command(folder):
 
 
 def start(command, **options):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([str(part) for part in command], **pipes, **options)
+    pipe, texts = subprocess.PIPE, [str(part) for part in command]
+    return subprocess.Popen(texts, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 def wait_for(condition, process):

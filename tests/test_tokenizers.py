@@ -71,7 +71,7 @@ TEXTS = LEARNED + KNOWN_HOSTILE + random_texts(550)
 
 def longest_pieces(word, ids):
     """The (start, end, id) of the pieces of a word, tried from long to short."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     while not found or found[-1][1] < len(word):
         start = found[-1][1] if found else 0
         for end in range(len(word), start, -1):
@@ -105,7 +105,7 @@ def reference(tokenizer, text):
     if tokenizer.kind == "character":
         return [(ids.get(c, UNKNOWN), [index]) for c, index in characters]
     tokens, word = [], []
-    for c, index in [*characters, (" ", None)]:
+    for c, index in [*characters, (" ", -1)]:
         if c != " ":
             word.append((c, index))
         elif word:

@@ -339,6 +339,6 @@ def test_an_alignment_by_tokens_names_the_parts_of_composed_letters():
     assert sources == ["w", "x", "y", "z"]
     assert targets == ["a", "\u1100", "\u1161", "\u11a8", "a"]
     third = 1 / 3
-    row = [third, 2 * third, 0, 0]
-    expected = [[0, 0, 0, 1], row, row, row, [0, 0, 1, 0]]
+    row = [third, 2 * third, 0.0, 0.0]
+    expected = [[0, 0, 0, 1.0], row, row, row, [0, 0, 1.0, 0]]
     np.testing.assert_allclose(weights, expected, atol=1e-6)

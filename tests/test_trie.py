@@ -22,7 +22,7 @@ def random_pieces(count, characters, longest):
     """Returns ``{piece: id}`` of random pieces, many of them parts of others."""
     generator = random.Random(3)
     numbers = range(1, characters)
-    pieces = {}
+    pieces: dict[tuple[int, ...], int] = {}
     while len(pieces) < count:
         piece = tuple(generator.choices(numbers, k=generator.randint(1, longest)))
         pieces.setdefault(piece, len(pieces) + 4)

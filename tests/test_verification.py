@@ -218,7 +218,8 @@ def test_margins_of_a_beam_are_the_gaps_between_its_candidates(translator):
     """Against a beam search in Python, over teacher-forced probabilities."""
     source, beam_size = "cab", 2
     margins = beam_margins(translator, source, beam_size)
-    hypotheses, expected = [((), 0.0)], []
+    hypotheses: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    expected = []
     while not all(ids[-1:] == (END,) for ids, _ in hypotheses):
         candidates = []
         for ids, total in hypotheses:

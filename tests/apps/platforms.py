@@ -63,8 +63,9 @@ def golden(folder):
 
 def run(*command, **options):
     """Runs a program that must be there and succeed, and returns what it printed."""
-    options = {"check": True, "stdout": subprocess.PIPE, "encoding": "utf-8"} | options
-    return subprocess.run([str(part) for part in command], **options).stdout
+    options.setdefault("stdout", subprocess.PIPE)
+    texts = [str(part) for part in command]
+    return subprocess.run(texts, check=True, encoding="utf-8", **options).stdout
 
 
 def run_web(lines, model, texts, folder):

@@ -1,0 +1,1 @@
+"""The parts of ``inference_speed.py``; all but the report import TensorFlow."""
