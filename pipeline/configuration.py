@@ -12,13 +12,6 @@ import tomli_w
 
 from pocketseq.pipeline.errors import UserError
 
-#: What is measured for each kind of target tokenizer, the main metric first.
-METRICS_OF_KIND = {
-    "word": ("wer", "per"),
-    "character": ("cer", "exact", "bleu", "chrf"),
-    "wordpiece": ("bleu", "chrf", "cer", "exact"),
-}
-
 RECIPES = Path(__file__).with_name("recipes")
 
 #: The longest text, in code points. The alignment of longer ones would be gigabytes.
@@ -146,9 +139,9 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
 
     @property
-    def metric(self):
+    def metric(self) -> str:
         """The main metric, of those in :mod:`pocketseq.pipeline.evaluation`."""
-        return self.training.metric or METRICS_OF_KIND[self.target.tokenizer][0]
+        return self.training.metric or _metrics_of_kind(self.target.tokenizer)[0]
 
     def to_toml(self):
         """Returns the configuration as TOML text."""
@@ -411,12 +404,19 @@ def validate(config):
     return config
 
 
-def _check_metric(config):
+def _metrics_of_kind(kind: str) -> tuple[str, ...]:
+    # Here, because it imports NumPy, and ``--help`` reads this module.
+    from pocketseq.pipeline.evaluation import metrics_of_kind
+
+    return metrics_of_kind(kind)
+
+
+def _check_metric(config: Config) -> None:
     kind, metric = config.target.tokenizer, config.training.metric
-    if metric and metric not in METRICS_OF_KIND[kind]:
+    if metric and metric not in (names := _metrics_of_kind(kind)):
         raise UserError(
             f"training.metric = {_shown(metric)}: expected one of "
-            f"{', '.join(METRICS_OF_KIND[kind])}, for {kind} targets"
+            f"{', '.join(names)}, for {kind} targets"
         )
 
 

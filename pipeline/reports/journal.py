@@ -2,6 +2,7 @@
 
 import logging
 
+from pocketseq.pipeline.evaluation import METRICS
 from pocketseq.pipeline.reports.events import EventWriter
 from pocketseq.pipeline.reports.pictures import attention_picture
 
@@ -9,9 +10,6 @@ logger = logging.getLogger(__name__)
 
 # Updates between two points of the curves that evaluations do not make.
 _CURVE_EVERY = 50
-
-# What is reported of an evaluation, where it was measured, behind the main metric.
-_SHOWN = ("wer", "per", "bleu", "chrf", "cer", "exact")
 
 
 class Journal:
@@ -32,7 +30,8 @@ class Journal:
 
     def __init__(self, run, config, update):
         self._run = run
-        self._shown = dict.fromkeys([config.metric, *_SHOWN])
+        # What is reported of an evaluation, where it was measured.
+        self._shown = dict.fromkeys([config.metric, *METRICS])
         self._events = None
         try:
             self._events = EventWriter(run.folder, update=update)
