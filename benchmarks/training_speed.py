@@ -442,11 +442,11 @@ class Ours:
         import tensorflow as tf
 
         from pocketseq.pipeline.data.batches import Batch
-        from pocketseq.pipeline.runs import Run
-        from pocketseq.pipeline.training.loop import Trainer
+        from pocketseq.pipeline.training.updater import new_updater
 
         tokenizers, pairs = pipeline(folder, config)
-        self.trainer = Trainer(Run(folder), config, tokenizers)
+        self.updater = new_updater(config, tokenizers)
+        self.updates = 0
         self.config = config
         self.loss = padded_smoothed_loss(config.training.label_smoothing)
         self.batches = (batch for _, batch in pairs)
@@ -457,7 +457,7 @@ class Ours:
         """Returns the weights by their path inside the model."""
         return {
             variable.path.partition("/")[2]: np.array(variable)
-            for variable in self.trainer.model.weights
+            for variable in self.updater.model.weights
         }
 
     def check(self, weights, batches):
@@ -469,7 +469,7 @@ class Ours:
         return results
 
     def _load(self, weights):
-        for variable in self.trainer.model.weights:
+        for variable in self.updater.model.weights:
             variable.assign(weights[variable.path.partition("/")[2]])
 
     def _check(self, batch):
@@ -477,7 +477,7 @@ class Ours:
 
         from pocketseq.layers.products import products_in
 
-        model = self.trainer.model
+        model = self.updater.model
         with products_in(self.config.training.precision):
             with tf.GradientTape() as tape:
                 logits, _ = model(
@@ -492,7 +492,8 @@ class Ours:
         return compile_seconds(self._update, batches)
 
     def _update(self, batch):
-        float(self.trainer.update(batch))
+        float(self.updater.update(batch, self.updates))
+        self.updates += 1
 
     def measure(self, seconds):
         """Measures updates on whatever the pipeline gives next."""

@@ -178,8 +178,8 @@ def test_the_first_metric_of_a_kind_is_what_is_measured_among_others():
 def test_results_rank_by_the_metric_in_its_direction(name):
     metric = METRICS[name]
     right, wrong = (
-        {n: m.measure([["A"]], [text]) for n, m in METRICS.items()}
-        for text in ("A", "B")
+        {n: m.measure([["A B C D"]], [text]) for n, m in METRICS.items()}
+        for text in ("A B C D", "E F G H")
     )
     assert metric.rank(right) > metric.rank(wrong)
     assert metric.is_perfect(right[name]) and not metric.is_perfect(wrong[name])
