@@ -293,7 +293,7 @@ def train_command(
         logging.getLogger("pocketseq").setLevel(logging.WARNING)
 
     def prepare():
-        if resume:
+        if config is None:  # resumed
             open_run(run_folder)
         else:
             _refuse_overwriting(run)
