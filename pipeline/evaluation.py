@@ -21,7 +21,7 @@ from pocketseq.pipeline.text.normalization import NO_NORMALIZATION, Normalizatio
 #: The acceptable texts of each example.
 References = Sequence[Sequence[str]]
 
-#: What is measured for each kind of target tokenizer, the main metric first.
+# The metrics of each kind of target tokenizer, the main one first.
 _NAMES_OF_KIND = {
     "word": ("wer", "per"),
     "character": ("cer", "exact", "bleu", "chrf"),

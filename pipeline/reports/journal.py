@@ -40,7 +40,7 @@ class Journal:
 
     def __init__(self, run: Run, config: Config, update: int) -> None:
         self._run = run
-        # What is reported of an evaluation, where it was measured.
+        # Metrics to report of an evaluation, as far as they were measured.
         self._shown = dict.fromkeys([config.metric, *METRICS])
         self._events: EventWriter | None = None
         try:
@@ -81,7 +81,8 @@ class Journal:
         Args:
             update, epoch: Where training stands.
             loss: In nats per target token, mean since the last evaluation.
-            dev: What was measured, as :func:`evaluate` returns it.
+            dev: The result, as :func:`pocketseq.pipeline.evaluation.evaluate` returns
+                it.
             tokens_per_second: Real source and target tokens.
             learning_rate: Of the next update.
             better: Whether the dev metric is the best so far.

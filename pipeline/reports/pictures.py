@@ -101,7 +101,7 @@ def attention_picture(
     target_labels = list(map(_label, target_labels))
     weights = _checked(weights, (len(target_labels), len(source_labels)))
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # What no font has is drawn as a box, and there is nothing else to be done.
+        # A character that no font has is drawn as a box: nothing else can be done.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         matplotlib.rcdefaults()  # no user's settings
         matplotlib.rcParams.update(_settings())

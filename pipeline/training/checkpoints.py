@@ -108,7 +108,7 @@ def _refuse_to_start_over(run: Run) -> None:
     """Keeps what a run has reached from being overwritten by its own beginning.
 
     Raises:
-        UserError: There is no checkpoint, but what comes of training.
+        UserError: There are results of training, but no checkpoint.
     """
     kept = [p for p in (run.best_path, run.metrics_path) if p.is_file()]
     if kept:

@@ -1,4 +1,4 @@
-"""Training on many machines: who this process is among them, and what they share.
+"""Training on many machines: their roles, and the sums that they share.
 
 The cluster is described as Kubeflow, Vertex AI and SageMaker do it, by ``TF_CONFIG``.
 Every worker holds the whole model and reads a part of the corpus. An update sums the

@@ -30,7 +30,7 @@ class Evaluator:
         updater: Whose averaged weights are measured.
         cluster: The workers that wait for the result.
         references: ``{source: [targets]}`` of the dev set, on the chief.
-        journal: What writes results down, on the chief.
+        journal: Records the results, on the chief.
         is_asked_to_end: Asked before each batch of texts.
     """
 
@@ -60,7 +60,7 @@ class Evaluator:
 
         Args:
             state: Of now.
-            clock: What knows the speed.
+            clock: Knows the speed since the last evaluation.
 
         Raises:
             Interrupted: On the way, before anything has changed.

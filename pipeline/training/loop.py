@@ -94,7 +94,7 @@ def train(
         minutes: Stop after this long; what is done by then is kept.
         cluster: The workers that train together; None: this machine alone.
         on_progress: Called every few updates.
-        loss: What to minimise; None: cross entropy against smoothed targets.
+        loss: The function to minimise; None: cross entropy against smoothed targets.
 
     Raises:
         UserError: The data cannot be used, no checkpoint can be read, one cannot be

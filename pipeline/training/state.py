@@ -1,4 +1,4 @@
-"""The state of a training run, as a value: all that a checkpoint holds but variables.
+"""The state of a training run, as a value: a checkpoint is this and the variables.
 
 Each step of training is a method that returns the next state; nothing changes in place.
 So a state can be kept, to go back to it, and be compared.
@@ -43,13 +43,12 @@ class TrainingState:
         update_number: Updates done.
         best, best_update: The main dev metric of the best evaluation, and after how
             many updates that was; None: not evaluated yet.
-        best_rank: What later evaluations are compared with; see :meth:`Metric.rank`.
+        best_rank: The rank to beat; see :meth:`Metric.rank`.
         worse_evaluations: Evaluations since the best one.
         evaluations: All of them.
         metric_has_moved: Whether any evaluation differed from the best one before it.
         evaluated_update: The update of the newest evaluation, -1 where there is none.
-        dev: What that has measured, as :func:`pocketseq.pipeline.evaluation.evaluate`
-            returns it.
+        dev: Its result, as :func:`pocketseq.pipeline.evaluation.evaluate` returns it.
         metric: The name of the main dev metric.
     """
 
@@ -70,7 +69,7 @@ class TrainingState:
         """Returns the state before the first update."""
         return cls(positions=(Position(),) * workers, metric=metric)
 
-    # What training does.
+    # Steps of training.
 
     def updated(self, worker: int, epoch: int) -> "TrainingState":
         """Returns the state after an update on a worker's next batch.
@@ -140,7 +139,7 @@ class TrainingState:
             and not METRICS[self.metric].is_perfect(self.best)
         )
 
-    # What a checkpoint holds.
+    # To and from a checkpoint.
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns the state as arrays of a checkpoint."""

@@ -38,9 +38,9 @@ class Updater:
 
     Args:
         model: Built; its weights are changed in place.
-        settings: What of the recipe decides the optimisation.
+        settings: The part of the recipe that decides the optimisation.
         cluster: The workers that share an update.
-        loss: What is minimised; None: cross entropy against smoothed targets.
+        loss: The function to minimise; None: cross entropy against smoothed targets.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Updater:
 
         tf.cond(good, change, keep)
 
-    # What is known between updates. All but the last wait for the device.
+    # Between updates. All but ``variables`` wait for the device.
 
     @property
     def broken_at(self) -> int | None:
