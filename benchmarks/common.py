@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from pocketseq.pipeline.configuration import ModelConfig
+from pocketseq.pipeline.configuration import CosineConfig, ModelConfig
 
 Input = TypeVar("Input")
 
@@ -25,8 +25,7 @@ _COMPARABLE = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "bidirectional": True,
-    "attention": "cosine",
-    "learned_scale": True,
+    "attention": CosineConfig(),
     "tied_output": True,
 }
 

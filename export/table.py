@@ -5,11 +5,7 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-# Which metric stands beside the main one.
-_BESIDE = {
-    "wer": "per", "per": "wer", "cer": "exact", "exact": "cer", "bleu": "chrf",
-    "chrf": "bleu",
-}  # fmt: skip
+from pocketseq.pipeline.evaluation import METRICS
 
 
 def report_table(report):
@@ -18,7 +14,7 @@ def report_table(report):
     Args:
         report: :class:`pocketseq.export.bundle.Report`.
     """
-    names = [report.metric, _BESIDE[report.metric]]
+    names = [report.metric, METRICS[report.metric].beside]
     parts = ["dev"] + ["test"] * any(file.test for file in report.files)
     table = Table(box=None, pad_edge=False)
     table.add_column("")

@@ -15,14 +15,6 @@ import tomli_w
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.text import TokenizerKind
 
-#: The metrics for each kind of target tokenizer, the main metric first.
-METRICS_OF_KIND: dict[TokenizerKind, tuple[str, ...]] = {
-    "word": ("wer", "per"),
-    "character": ("cer", "exact", "bleu", "chrf"),
-    "wordpiece": ("bleu", "chrf", "cer", "exact"),
-}
-
-#: The folder of the recipes that have a name.
 RECIPES = Path(__file__).with_name("recipes")
 
 #: The longest text, in code points: the alignment of a longer one takes gigabytes.
@@ -178,7 +170,7 @@ class Config:
     @property
     def metric(self) -> str:
         """The main metric, of those in :mod:`pocketseq.pipeline.evaluation`."""
-        return self.training.metric or METRICS_OF_KIND[self.target.tokenizer][0]
+        return self.training.metric or _metrics_of_kind(self.target.tokenizer)[0]
 
     def to_toml(self) -> str:
         """Returns the configuration as TOML text."""
@@ -528,13 +520,20 @@ def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
+def _metrics_of_kind(kind: str) -> tuple[str, ...]:
+    # Here, because it imports NumPy, and ``--help`` reads this module.
+    from pocketseq.pipeline.evaluation import metrics_of_kind
+
+    return metrics_of_kind(kind)
+
+
 def _check_metric(config: Config) -> None:
     """Raises if the metric does not fit the target tokenizer."""
     kind, metric = config.target.tokenizer, config.training.metric
-    if metric and metric not in METRICS_OF_KIND[kind]:
+    if metric and metric not in (names := _metrics_of_kind(kind)):
         raise UserError(
             f"training.metric = {_shown(metric)}: expected one of "
-            f"{', '.join(METRICS_OF_KIND[kind])}, for {kind} targets"
+            f"{', '.join(names)}, for {kind} targets"
         )
 
 

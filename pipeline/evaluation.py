@@ -1,22 +1,32 @@
 """Evaluation: how many outputs are right, and how far the others are off.
 
-A metric is two functions: the statistics of each example, and the metric of their sum
-over some examples. So a bootstrap can draw examples anew without measuring them anew.
+All that the project knows of a metric stands in its :class:`Metric` here: the search
+for the best weights, the gate of an export, tables and logs take it from there. A new
+metric is an entry of :data:`METRICS`, named for its kinds of target.
 """
 
+import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from pocketseq.pipeline.configuration import METRICS_OF_KIND
 from pocketseq.pipeline.errors import writing
-from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION, Normalization
 
-#: Metrics of which less is better.
-ERROR_RATES = frozenset(["wer", "per", "cer"])
+#: The acceptable texts of each example.
+References = Sequence[Sequence[str]]
+
+# The metrics of each kind of target tokenizer, the main one first.
+_NAMES_OF_KIND = {
+    "word": ("wer", "per"),
+    "character": ("cer", "exact", "bleu", "chrf"),
+    "wordpiece": ("bleu", "chrf", "cer", "exact"),
+}
 
 # BLEU counts runs of four words: where texts are shorter, it is 0 whatever is right.
 _WORDS_FOR_BLEU = 4
@@ -26,16 +36,66 @@ _WORDS_FOR_BLEU = 4
 class Metric:
     """One way to measure, in percent.
 
-    ``statistics``: ``(references, hypotheses) -> float (examples, n)``, with a list of
-    acceptable texts for each example; ``of_sums``: ``float (n,) -> float``, from the
-    sum of the statistics of some examples to the metric over them.
+    A metric is two functions: the statistics of each example, and the metric of their
+    sum over some examples. So a bootstrap can draw examples anew without measuring them
+    anew. Texts are in normal form already; see :func:`in_normal_form`.
+
+    Args:
+        name: As results, recipes and logs spell it.
+        statistics: ``(references, hypotheses) -> float (examples, n)``.
+        of_sums: From the sum of the statistics of some examples, float ``(n,)``, to the
+            metric over them.
+        beside: The name of the metric that a table shows next to it.
+        lower_is_better: Whether it counts errors.
+        tie_breaker: The name of a metric that tells equal results apart; "": none.
+        signature: From references to what names the exact way of measuring, for a
+            metric of which there are several.
     """
 
-    statistics: Callable
-    of_sums: Callable
+    name: str
+    statistics: Callable[[References, Sequence[str]], np.ndarray]
+    of_sums: Callable[[np.ndarray], float]
+    beside: str
+    lower_is_better: bool = False
+    tie_breaker: str = ""
+    signature: Callable[[References], str] | None = None
+
+    def measure(self, references: References, hypotheses: Sequence[str]) -> float:
+        """Returns the metric of texts that are in normal form already, in percent."""
+        return self.of_sums(self.statistics(references, hypotheses).sum(axis=0))
+
+    def goodness(self, value: float) -> float:
+        """Returns a value of this metric with the sign by which more is better."""
+        return -value if self.lower_is_better else value
+
+    def rank(self, result: dict[str, Any]) -> tuple[float, float]:
+        """Returns what to compare results by: ``(main, tie-breaker)``, more is better.
+
+        Args:
+            result: As :func:`evaluate` returns it.
+        """
+        equal = METRICS[self.tie_breaker] if self.tie_breaker else None
+        return (
+            self.goodness(result[self.name]),
+            equal.goodness(result[equal.name]) if equal else 0.0,
+        )
+
+    def is_perfect(self, value: float) -> bool:
+        """Whether no value of this metric could be better."""
+        # Logarithms and powers take BLEU past 100 by a hair.
+        return math.isclose(value, 0 if self.lower_is_better else 100, abs_tol=1e-9)
 
 
-def main_metric(kind, references):
+def metrics_of_kind(kind: str) -> tuple[str, ...]:
+    """Returns the names of what is measured for a target, the main metric first.
+
+    Args:
+        kind: The target tokenizer.
+    """
+    return _NAMES_OF_KIND[kind]
+
+
+def main_metric(kind: str, references: References) -> str:
     """Returns the name of the metric that fits a task.
 
     WER for ``word`` targets, CER for ``character``, BLEU for ``wordpiece``; where these
@@ -43,86 +103,70 @@ def main_metric(kind, references):
 
     Args:
         kind: The target tokenizer.
-        references: A list with the acceptable texts of each example.
+        references: The acceptable texts of each example.
     """
-    name = METRICS_OF_KIND[kind][0]
+    name, *_ = metrics_of_kind(kind)
     lengths = [len(accepted[0].split()) for accepted in references]
     if name == "bleu" and lengths and np.median(lengths) < _WORDS_FOR_BLEU:
         return "chrf"
     return name
 
 
-def rank(result, metric):
-    """Returns what to compare results by: ``(main, tie-breaker)``, more is better.
-
-    Args:
-        result: As :func:`evaluate` returns it.
-        metric: The name of the main metric. Equal CER is told apart by exact matches.
-    """
-    tie_breaker = result["exact"] if metric == "cer" else 0.0
-    return main_rank(result[metric], metric), tie_breaker
-
-
-def main_rank(value, metric):
-    """Returns a metric's value so that more is better."""
-    return -value if metric in ERROR_RATES else value
-
-
-def is_perfect(value, metric):
-    """Whether no value of a metric could be better."""
-    return value == (0.0 if metric in ERROR_RATES else 100.0)
-
-
-def evaluate(references, hypotheses, *, kind, normalization=NO_NORMALIZATION):
+def evaluate(
+    references: References,
+    hypotheses: Sequence[str],
+    *,
+    kind: str,
+    normalization: Normalization = NO_NORMALIZATION,
+) -> dict[str, Any]:
     """Measures hypotheses against references.
 
     Both are compared in the target's normal form, then in NFC: a model that folds case
     cannot be blamed for the capitals of a reference.
 
     Args:
-        references: A list with the acceptable texts of each example.
-        hypotheses: One text for each example.
+        references: The acceptable texts of each example.
+        hypotheses: One text per example.
         kind: The target tokenizer, which decides what is measured.
-        normalization: The target's
-            :class:`pocketseq.pipeline.text.normalization.Normalization`.
+        normalization: That of the target.
 
     Returns:
-        A dict with ``examples`` and, for ``word``, ``wer`` and ``per``; otherwise
-        ``bleu``, ``chrf``, ``signature``, ``cer`` and ``exact``. All in percent.
+        A dict with ``examples`` and the metrics of :func:`metrics_of_kind`, in percent;
+        ``signature`` says how those were measured that exist in several forms.
     """
     references, hypotheses = in_normal_form(references, hypotheses, normalization)
-    result = {"examples": len(references)}
-    if kind == "word":
-        return result | {
-            name: measure(name, references, hypotheses) for name in ("wer", "per")
-        }
-    bleu, chrf, streams = _bleu(), _chrf(), _streams(references)
-    return result | {
-        "bleu": bleu.corpus_score(hypotheses, streams).score,
-        "chrf": chrf.corpus_score(hypotheses, streams).score,
-        "signature": f"{bleu.get_signature()} {chrf.get_signature()}",
-        "cer": measure("cer", references, hypotheses),
-        "exact": measure("exact", references, hypotheses),
+    measured = [m for name, m in METRICS.items() if name in metrics_of_kind(kind)]
+    # Those with a signature come first in METRICS, where a kind has any.
+    signatures = [m.signature(references) for m in measured if m.signature]
+    values = [(m.name, m.measure(references, hypotheses)) for m in measured]
+    signed = len(signatures)
+    return {
+        "examples": len(references),
+        **dict(values[:signed]),
+        **({"signature": " ".join(signatures)} if signed else {}),
+        **dict(values[signed:]),
     }
 
 
-def measure(name, references, hypotheses):
-    """Returns one metric of texts that are in normal form already."""
-    metric = METRICS[name]
-    return metric.of_sums(metric.statistics(references, hypotheses).sum(axis=0))
-
-
-def in_normal_form(references, hypotheses, normalization):
+def in_normal_form(
+    references: References, hypotheses: Sequence[str], normalization: Normalization
+) -> tuple[list[list[str]], list[str]]:
     """Returns both in the target's normal form and NFC, as they are compared."""
 
-    def form(text):
+    def form(text: str) -> str:
         return unicodedata.normalize("NFC", normalization.apply(text))
 
     return [list(map(form, texts)) for texts in references], list(map(form, hypotheses))
 
 
-def errors(references, hypotheses, *, kind=None, normalization=NO_NORMALIZATION):
-    """Returns for each example whether the hypothesis equals none of its references.
+def errors(
+    references: References,
+    hypotheses: Sequence[str],
+    *,
+    kind: str | None = None,
+    normalization: Normalization = NO_NORMALIZATION,
+) -> list[bool]:
+    """Returns per example whether the hypothesis equals none of its references.
 
     Args:
         references, hypotheses, normalization: As in :func:`evaluate`.
@@ -133,18 +177,26 @@ def errors(references, hypotheses, *, kind=None, normalization=NO_NORMALIZATION)
     return [bool(wrong) for wrong, _ in exact(references, hypotheses)]
 
 
-def write_errors(path, sources, references, hypotheses, **options):
-    """Writes a line for each wrong output: source, output, references, by tabs.
+def write_errors(
+    path: str | Path,
+    sources: Sequence[str],
+    references: References,
+    hypotheses: Sequence[str],
+    *,
+    kind: str | None = None,
+    normalization: Normalization = NO_NORMALIZATION,
+) -> None:
+    """Writes a line per wrong output: source, output and references, tab-separated.
 
     Args:
         path: The file to write.
         sources: The source text of each example.
-        references, hypotheses, options: As in :func:`errors`.
+        references, hypotheses, kind, normalization: As in :func:`errors`.
 
     Raises:
         UserError: The file cannot be written.
     """
-    wrong = errors(references, hypotheses, **options)
+    wrong = errors(references, hypotheses, kind=kind, normalization=normalization)
     with writing(path), open(path, "w", encoding="utf-8") as file:
         for source, accepted, hypothesis, is_wrong in zip(
             sources, references, hypotheses, wrong, strict=True
@@ -153,8 +205,8 @@ def write_errors(path, sources, references, hypotheses, **options):
                 file.write("\t".join([source, hypothesis, *accepted]) + "\n")
 
 
-def _whole_texts(references, hypotheses):
-    """Statistics ``(wrong, 1)`` of each example."""
+def _whole_texts(references: References, hypotheses: Sequence[str]) -> np.ndarray:
+    """Returns the statistics ``(wrong, 1)`` of each example."""
     wrong = [
         hypothesis not in accepted
         for accepted, hypothesis in zip(references, hypotheses, strict=True)
@@ -162,10 +214,10 @@ def _whole_texts(references, hypotheses):
     return np.array([wrong, np.ones(len(wrong))], np.float64).T
 
 
-def _whole_symbols(references, hypotheses):
-    """The same, where only the symbols between spaces count."""
+def _whole_symbols(references: References, hypotheses: Sequence[str]) -> np.ndarray:
+    """Returns the same, where only the symbols between spaces count."""
 
-    def plain(text):
+    def plain(text: str) -> str:
         return " ".join(text.split())
 
     return _whole_texts(
@@ -173,10 +225,18 @@ def _whole_symbols(references, hypotheses):
     )
 
 
-def _edits(split):
-    """Returns statistics ``(edits, symbols)`` against the closest reference."""
+def _edits(
+    split: Callable[[str], Sequence[str]],
+) -> Callable[[References, Sequence[str]], np.ndarray]:
+    """Returns a function to the statistics ``(edits, symbols)`` of each example.
 
-    def statistics(references, hypotheses):
+    Against the closest reference.
+
+    Args:
+        split: From a text to its symbols.
+    """
+
+    def statistics(references: References, hypotheses: Sequence[str]) -> np.ndarray:
         return np.array(
             [
                 min(
@@ -194,51 +254,54 @@ def _edits(split):
     return statistics
 
 
-def _rate(sums):
+def _rate(sums: np.ndarray) -> float:
     part, whole = map(float, sums)
     return 100.0 * part / whole if whole else 0.0
 
 
-def _of_sacrebleu(make):
+def _complement_of_rate(sums: np.ndarray) -> float:
+    return 100.0 - _rate(sums)
+
+
+def _of_sacrebleu(name: str, class_name: str, *, beside: str) -> Metric:
     """Returns the :class:`Metric` that one of sacreBLEU's classes computes."""
 
-    def statistics(references, hypotheses):
-        streams = _streams(references)
+    def make() -> Any:
+        # Imported when needed, because it takes a while and word targets do without.
+        from sacrebleu import metrics
+
+        return getattr(metrics, class_name)()
+
+    def statistics(references: References, hypotheses: Sequence[str]) -> np.ndarray:
+        # The first, second, ... reference of all examples; None where there is none.
+        streams = [
+            [texts[i] if i < len(texts) else None for texts in references]
+            for i in range(max(map(len, references)))
+        ]
         return np.array(make()._extract_corpus_statistics(hypotheses, streams))
 
-    def of_sums(sums):
-        return make()._compute_score_from_stats(list(sums)).score
+    def of_sums(sums: np.ndarray) -> float:
+        return float(make()._compute_score_from_stats(list(sums)).score)
 
-    return Metric(statistics, of_sums)
+    def signature(references: References) -> str:
+        scorer, counts = make(), set(map(len, references))
+        scorer.num_refs = counts.pop() if len(counts) == 1 else -1  # -1: it varies
+        return str(scorer.get_signature())
 
-
-def _streams(references):
-    """Returns the first, second, ... reference of all examples; None is none."""
-    return [
-        [texts[i] if i < len(texts) else None for texts in references]
-        for i in range(max(map(len, references)))
-    ]
+    return Metric(name, statistics, of_sums, beside, signature=signature)
 
 
-# Imported when needed, because it takes a while and word targets do not need it.
-def _bleu():
-    from sacrebleu.metrics import BLEU
+_ALL = (
+    Metric("wer", _whole_symbols, _rate, beside="per", lower_is_better=True),
+    Metric("per", _edits(str.split), _rate, beside="wer", lower_is_better=True),
+    _of_sacrebleu("bleu", "BLEU", beside="chrf"),
+    _of_sacrebleu("chrf", "CHRF", beside="bleu"),
+    Metric(
+        "cer", _edits(list), _rate, beside="exact", lower_is_better=True,
+        tie_breaker="exact",
+    ),
+    Metric("exact", _whole_texts, _complement_of_rate, beside="cer"),
+)  # fmt: skip
 
-    return BLEU()
-
-
-def _chrf():
-    from sacrebleu.metrics import CHRF
-
-    return CHRF()
-
-
-#: The metrics by name.
-METRICS = {
-    "wer": Metric(_whole_symbols, _rate),
-    "per": Metric(_edits(str.split), _rate),
-    "cer": Metric(_edits(list), _rate),
-    "exact": Metric(_whole_texts, lambda sums: 100.0 - _rate(sums)),
-    "bleu": _of_sacrebleu(_bleu),
-    "chrf": _of_sacrebleu(_chrf),
-}
+#: The metrics by name, in the order in which results and logs show them.
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -31,7 +31,7 @@ def backwards(word):
 NUMERIC = {
     "attention", "decoder", "embedding", "encoder", "graph", "keras_layers", "lstm",
     "machine", "model", "optimization", "products", "saved_model", "search", "training",
-    "translator", "verification",
+    "translator", "updater", "verification",
 }  # fmt: skip
 
 #: What takes longest begins first, so that no worker is left alone with it at the end.

@@ -21,7 +21,13 @@ from common import (
     seconds_of_each,
     text_input,
 )
-from pocketseq.pipeline.configuration import Config, ModelConfig, override
+from pocketseq.pipeline.configuration import (
+    AttentionConfig,
+    Config,
+    CosineConfig,
+    ModelConfig,
+    override,
+)
 from pocketseq.pipeline.text.special import END, PAD, START
 from training.bystanders import Bystanders, busy_ticks
 from training.comparison import Contender, Network, Round, compared, with_noise
@@ -148,8 +154,8 @@ def test_only_the_network_that_all_can_build_is_compared():
         {"encoder_layers": 2},
         {"decoder_layers": 2},
         {"bidirectional": False},
-        {"attention": "dot"},
-        {"learned_scale": False},
+        {"attention": AttentionConfig("dot")},
+        {"attention": CosineConfig(learned_scale=False)},
         {"tied_output": False},
     ):
         ((key, value),) = change.items()

@@ -41,11 +41,11 @@ import tensorflow as tf
 from pocketseq.pipeline.training.cluster import join_cluster
 
 cluster = join_cluster()
-from pocketseq.pipeline.data.batches import (Batch)
+from pocketseq.pipeline.data.batches import Batch
 from pocketseq.pipeline.configuration import Config, override
-from pocketseq.pipeline.runs import Run, write_arrays
-from pocketseq.pipeline.text.tokenizers import (CharacterTokenizer, WordTokenizer)
-from pocketseq.pipeline.training.loop import Trainer
+from pocketseq.pipeline.runs import write_arrays
+from pocketseq.pipeline.text.tokenizers import CharacterTokenizer, WordTokenizer
+from pocketseq.pipeline.training.updater import new_updater
 
 config = override(Config(), [
     "target.tokenizer=word", "model.embedding_size=4", "model.units=4",
@@ -54,7 +54,7 @@ config = override(Config(), [
 ])
 tokenizers = CharacterTokenizer.learn(["abcdef"]), WordTokenizer.learn(["A B C D E F"])
 folder = Path(sys.argv[1])
-trainer = Trainer(Run(folder), config, tokenizers, cluster)
+updater = new_updater(config, tokenizers, cluster=cluster)
 random = np.random.default_rng(5)
 rows = range(8)[cluster.index :: cluster.size]
 batch = Batch(
@@ -63,8 +63,8 @@ batch = Batch(
     tf.constant(random.integers(4, 10, (8, 5))[rows], tf.int32),
     tf.constant(random.integers(1, 6, 8)[rows], tf.int32),
 )
-tokens = trainer.update(batch)
-arrays = {name: v.numpy() for name, v in trainer._variables().items()}
+tokens = updater.update(batch, 0)
+arrays = {name: v.numpy() for name, v in updater.variables().items()}
 write_arrays(folder / f"{cluster.index}.npz", {**arrays, "tokens": tokens.numpy()})
 """
 

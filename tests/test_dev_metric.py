@@ -8,10 +8,13 @@ import pytest
 
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import TrainingStopped
+from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run, read_arrays, write_arrays
-from pocketseq.pipeline.training import loop as training
+from pocketseq.pipeline.training import evaluator
 from pocketseq.pipeline.training.loop import train
+from pocketseq.pipeline.training.optimization import label_smoothing_loss
 from pocketseq.pipeline.training.preparation import start_run
+from pocketseq.pipeline.training.updater import Updater
 from pocketseq.pipeline.translation import Translation
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -50,18 +53,13 @@ def measured(monkeypatch):
     Updates and translations do nothing then: what they cost would be for nothing.
     """
 
-    def update(self, _):
-        self.update_number += 1
-        self.position[1] += 1
-        return 1.0
-
-    monkeypatch.setattr(training.Trainer, "update", update)
+    monkeypatch.setattr(Updater, "update", lambda self, *_: 1.0)
     monkeypatch.setattr(
         ModelTranslator,
         "translate",
         lambda self, texts, **_: [[Translation(text, "", 0.0, None)] for text in texts],
     )
-    monkeypatch.setattr(training.Journal, "pictures", 0)
+    monkeypatch.setattr(Journal, "pictures", 0)
 
     def script(*results):
         following = iter(results)
@@ -71,7 +69,7 @@ def measured(monkeypatch):
             values = dict(zip(names, next(following), strict=True))
             return {"examples": len(references), **values}
 
-        monkeypatch.setattr(training, "evaluate", evaluate)
+        monkeypatch.setattr(evaluator, "evaluate", evaluate)
 
     return script
 
@@ -160,13 +158,22 @@ def test_a_run_from_when_bleu_chose_goes_on_with_the_metric_of_its_task(
     assert "chosen by dev bleu; from here on cer chooses" in caplog.text
 
 
-def test_before_the_first_evaluation_the_advice_is_to_begin_anew(run, monkeypatch):
-    true_loss = training.smoothed_loss
-    monkeypatch.setattr(
-        training, "smoothed_loss", lambda *arguments: true_loss(*arguments) * np.nan
-    )
+def test_a_finished_run_that_another_metric_judges_is_evaluated_by_it(run, measured):
+    measured((40, 20, 3, 50), (10, 90, 0, 80))
+    train(with_settings(run, "training.updates=2"))
+    measured((15, 70, 5, 60))
+    summary = train(with_settings(run, "training.metric=exact"))
+    assert (summary.metric, summary.best, summary.best_update) == ("exact", 70, 2)
+    assert "best dev exact 70.00" in summary.line()
+
+
+def test_before_the_first_evaluation_the_advice_is_to_begin_anew(run):
+    true_loss = label_smoothing_loss(run.config().training)
     with pytest.raises(TrainingStopped) as stopped:
-        train(with_settings(run, "training.learning_rate=3e-3"))
+        train(
+            with_settings(run, "training.learning_rate=3e-3"),
+            loss=lambda logits, batch: true_loss(logits, batch) * np.nan,
+        )
     message = str(stopped.value)
     assert "not finite at update 1; before its first evaluation" in message
     assert "the same command with --set training.learning_rate=0.001" in message

@@ -1,14 +1,15 @@
+import subprocess
+import sys
+
 import pytest
 import sacrebleu
 
 from pocketseq.pipeline.evaluation import (
     METRICS,
-    METRICS_OF_KIND,
     errors,
     evaluate,
-    is_perfect,
     main_metric,
-    rank,
+    metrics_of_kind,
     write_errors,
 )
 from pocketseq.pipeline.text.normalization import Normalization
@@ -98,6 +99,23 @@ def test_the_signature_names_both_metrics_and_the_version():
     assert "nc:6" in signature
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_the_signature_is_what_sacrebleu_says_after_measuring(most):
+    # One reference each, up to two (some have one only), and two each.
+    references = [row[:most] for row in REFERENCES if most < 4 or len(row) > 1]
+    references = [row[:2] for row in references]
+    streams = [
+        [row[i] if i < len(row) else None for row in references]
+        for i in range(max(map(len, references)))
+    ]
+    expected = []
+    for metric in (sacrebleu.BLEU(), sacrebleu.CHRF()):
+        metric.corpus_score(HYPOTHESES[: len(references)], streams)
+        expected.append(str(metric.get_signature()))
+    result = evaluate(references, HYPOTHESES[: len(references)], kind="character")
+    assert result["signature"] == " ".join(expected)
+
+
 def test_character_error_rate_counts_code_points_of_the_closest_reference():
     # 1 edit in "abcd" rather than 4 in "xyz"; 2 edits (one of them a space) in "e f".
     references = [["xyz", "abcd"], ["e f"]]
@@ -151,26 +169,49 @@ def test_the_main_metric_fits_the_kind_and_the_length_of_texts(
 
 
 def test_the_first_metric_of_a_kind_is_what_is_measured_among_others():
-    for kind, names in METRICS_OF_KIND.items():
-        assert set(names) == set(evaluate([["A"]], ["A"], kind=kind)) & set(METRICS)
+    for kind in ("word", "character", "wordpiece"):
+        found = set(evaluate([["A"]], ["A"], kind=kind))
+        assert set(metrics_of_kind(kind)) == found & set(METRICS)
 
 
-def test_results_rank_by_the_metric_in_its_direction():
-    assert rank({"wer": 10.0}, "wer") > rank({"wer": 20.0}, "wer")
-    assert rank({"bleu": 20.0}, "bleu") > rank({"bleu": 10.0}, "bleu")
-    assert rank({"chrf": 20.0}, "chrf") > rank({"chrf": 10.0}, "chrf")
+@pytest.mark.parametrize("name", METRICS)
+def test_results_rank_by_the_metric_in_its_direction(name):
+    metric = METRICS[name]
+    right, wrong = (
+        {n: m.measure([["A B C D"]], [text]) for n, m in METRICS.items()}
+        for text in ("A B C D", "E F G H")
+    )
+    assert metric.rank(right) > metric.rank(wrong)
+    assert metric.is_perfect(right[name]) and not metric.is_perfect(wrong[name])
 
 
 def test_equal_character_error_rates_rank_by_exact_matches():
     def result(cer, exact):
-        return rank({"cer": cer, "exact": exact}, "cer")
+        return METRICS["cer"].rank({"cer": cer, "exact": exact})
 
     assert result(5.0, 60.0) > result(5.0, 50.0) > result(6.0, 99.0)
 
 
 def test_nothing_is_better_than_no_error_and_all_exact():
-    assert is_perfect(0.0, "cer") and is_perfect(100.0, "exact")
-    assert not is_perfect(100.0, "cer") and not is_perfect(0.0, "bleu")
+    assert METRICS["cer"].is_perfect(0.0) and METRICS["exact"].is_perfect(100.0)
+    assert not METRICS["cer"].is_perfect(100.0)
+    assert not METRICS["bleu"].is_perfect(0.0)
+
+
+def test_a_metric_names_others_that_are_measured_with_it():
+    for kind in ("word", "character", "wordpiece"):
+        names = metrics_of_kind(kind)
+        for metric in map(METRICS.get, names):
+            assert metric.beside in names
+            assert metric.tie_breaker in ("", *names)
+
+
+def test_metrics_are_known_without_tensorflow():
+    script = (
+        "import sys, pocketseq.pipeline.evaluation; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 # Normal forms.
@@ -206,7 +247,7 @@ def test_case_counts_where_the_target_keeps_it():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_of_summed_statistics_is_what_evaluate_prints(name):
-    kind = "word" if name in METRICS_OF_KIND["word"] else "character"
+    kind = "word" if name in metrics_of_kind("word") else "character"
     expected = evaluate(REFERENCES, HYPOTHESES, kind=kind)[name]
     statistics = METRICS[name].statistics(REFERENCES, HYPOTHESES)
     assert len(statistics) == len(REFERENCES)

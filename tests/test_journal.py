@@ -10,7 +10,7 @@ from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training.loop import Progress
+from pocketseq.pipeline.training.progress import Progress
 
 EVALUATION = {
     "update": 20,

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from pocketseq.pipeline.reports import progress as module
 from pocketseq.pipeline.reports.progress import training_progress
-from pocketseq.pipeline.training.loop import Progress
+from pocketseq.pipeline.training.progress import Progress
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a training outlives: kills, signals, full disks, a loss that is no number."""
+"""Kills, signals, full disks, a loss that is not finite: training outlives them."""
 
 import json
 import random
@@ -17,8 +17,9 @@ import tensorflow as tf
 from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.errors import TrainingStopped
 from pocketseq.pipeline.runs import Run, read_arrays
-from pocketseq.pipeline.training import loop as training
+from pocketseq.pipeline.training.interruption import interruption
 from pocketseq.pipeline.training.loop import train
+from pocketseq.pipeline.training.optimization import label_smoothing_loss
 from pocketseq.pipeline.training.preparation import start_run
 
 CLI = Path(__file__).parents[1] / "cli.py"
@@ -160,9 +161,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(corpus, tmp_path):
     assert str(tmp_path / "file") in line
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before(
-    corpus, tmp_path, monkeypatch
-):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_weights_before(corpus, tmp_path):
     config = override(Config(), [
         *SETTINGS, f"data.train={corpus / 'train.tsv'}",
         f"data.dev={corpus / 'dev.tsv'}", "training.precision=float32",
@@ -179,23 +178,22 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before(
         return on_progress
 
     assert train(healthy, on_progress=stop_after(30)).update == 30
-    true_loss = training.smoothed_loss
+    true_loss = label_smoothing_loss(config.training)
     seen = tf.Variable(-1)  # counts the batches, of which update 31 sees the 31st
 
-    def breaking_loss(logits, *arguments):
-        loss = true_loss(logits, *arguments)
+    def breaking_loss(logits, batch):
+        loss = true_loss(logits, batch)
         return loss * tf.where(seen.assign_add(1) >= 30, np.nan, 1.0)
 
-    monkeypatch.setattr(training, "smoothed_loss", breaking_loss)
     with pytest.raises(TrainingStopped, match="not finite at update 31; "):
-        train(broken)
+        train(broken, loss=breaking_loss)
     kept, wanted = (read_arrays(r.checkpoint_paths()[0]) for r in (broken, healthy))
     for name, value in wanted.items():
         np.testing.assert_array_equal(kept[name], value, err_msg=name)
 
 
 def test_a_second_interruption_does_not_wait():
-    with training._interruption() as interrupted:
+    with interruption() as interrupted:
         signal.raise_signal(SIGINT)
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -205,7 +203,7 @@ def test_a_second_interruption_does_not_wait():
 def test_an_interruption_that_is_ignored_stays_so():
     before = signal.signal(SIGINT, signal.SIG_IGN)  # as of a job in a script
     try:
-        with training._interruption() as interrupted:
+        with interruption() as interrupted:
             signal.raise_signal(SIGINT)
             assert not interrupted.is_set()
             signal.raise_signal(SIGTERM)

@@ -15,13 +15,16 @@ from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run, read_arrays
 from pocketseq.pipeline.training import loop as training
-from pocketseq.pipeline.training.loop import Trainer, train
+from pocketseq.pipeline.training.checkpoints import restore
+from pocketseq.pipeline.training.cluster import Alone
+from pocketseq.pipeline.training.loop import train
 from pocketseq.pipeline.training.preparation import (
     check_conditions,
     check_unchanged,
     start_run,
     training_corpora,
 )
+from pocketseq.pipeline.training.updater import Updater, new_updater
 from pocketseq.pipeline.translator import ModelTranslator
 
 # A model so small that what matters is how its training goes, not what it learns.
@@ -191,7 +194,7 @@ def test_a_run_killed_while_it_evaluates_does_that_again(
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.loop.evaluate", killed_at_last)
+        patch.setattr("pocketseq.pipeline.training.evaluator.evaluate", killed_at_last)
         with pytest.raises(RuntimeError, match="killed"):
             train(run)
     assert train(run).reason == "all updates done"
@@ -235,14 +238,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     run = copy(finished)
     newest, before = run.checkpoint_paths()
     newest.write_bytes(damaged(newest.read_bytes()))
-    trainer = Trainer(run, run.config(), run.load_tokenizers())
+    updater = new_updater(run.config(), run.load_tokenizers())
     with caplog.at_level("INFO"):
-        trainer.restore()
+        state = restore(run, run.config(), updater, Alone())
     assert f"{newest}: damaged" in caplog.text
     assert "resumed at update 8" in caplog.text
     arrays = read_arrays(before)
-    for name, variable in trainer._variables().items():
-        np.testing.assert_array_equal(variable.numpy(), arrays[name], err_msg=name)
+    restored = {name: v.numpy() for name, v in updater.variables().items()}
+    restored |= state.to_arrays()
+    assert set(restored) == set(arrays)
+    for name, value in restored.items():
+        np.testing.assert_array_equal(value, arrays[name], err_msg=name)
 
 
 def test_checkpoints_that_are_all_damaged_are_an_error_that_names_them(finished, copy):
@@ -304,9 +310,8 @@ def test_two_trainings_in_one_folder_are_a_mistake(started, copy):
 
 def test_a_resumed_run_sums_in_the_parts_it_began_with(started, copy, monkeypatch):
     run = copy(started, "training.parts=3")
-    monkeypatch.setattr("pocketseq.pipeline.training.loop.batch_parts", lambda: 2)
-    trainer = Trainer(run, run.config(), run.load_tokenizers())
-    assert trainer.parts == 3
+    monkeypatch.setattr("pocketseq.pipeline.training.updater.batch_parts", lambda: 2)
+    assert new_updater(run.config(), run.load_tokenizers()).parts == 3
 
 
 def test_other_conditions_are_named_when_a_run_goes_on(started, copy, caplog):
@@ -356,13 +361,13 @@ def test_pairs_that_no_batch_holds_are_left_out_and_never_cut(own_corpus, caplog
     path.write_text(path.read_text() + "abcd\tA B C D\n" * 3)
     batches = []
 
-    def seen(self, batch):
+    def seen(self, batch, update_number):
         batches.append(batch)
-        return true_gradients(self, batch)
+        return true_update(self, batch, update_number)
 
-    true_gradients = Trainer._gradients_for
+    true_update = Updater.update
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_gradients_for", seen)
+        patch.setattr(Updater, "update", seen)
         train(run)
     assert "left out 3 pairs that fit no batch of this run" in caplog.text
     for batch in batches:
@@ -417,7 +422,7 @@ def test_an_interruption_while_evaluating_ends_that_and_loses_nothing(
         patch.setattr("pocketseq.pipeline.translator._ROWS", 2)
         patch.setattr("pocketseq.pipeline.translator.batch_parts", lambda: 1)
         patch.setattr(ModelTranslator, "search", interrupting)
-        patch.setattr(training, "_interruption", lambda: nullcontext(asked))
+        patch.setattr(training, "interruption", lambda: nullcontext(asked))
         summary = train(run)
     assert (summary.reason, summary.update) == ("interrupted", 4)
     assert not run.best_path.exists()
@@ -441,7 +446,7 @@ def test_an_interruption_while_pairs_are_shuffled_ends_the_training(
 
     corpus, dev = training_corpora(run.config())
     monkeypatch.setattr(training, "training_corpora", lambda *_: (Endless(), dev))
-    monkeypatch.setattr(training, "_interruption", lambda: nullcontext(asked))
+    monkeypatch.setattr(training, "interruption", lambda: nullcontext(asked))
     summary = train(run)
     assert (summary.reason, summary.update) == ("interrupted", 0)
 

@@ -11,8 +11,7 @@ from pocketseq.layers.products import products_in
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.data.batches import Batch
 from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
-from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training.loop import Trainer
+from pocketseq.pipeline.training.updater import new_updater
 from training.contenders import Examples, Weights
 from training.loss import loss_and_norm, padded_smoothed_loss
 from training.preparation import tokenizers_and_batches
@@ -39,7 +38,8 @@ class Ours:
         keep_freed_memory()
         prepare_for_training()
         tokenizers, pairs = tokenizers_and_batches(folder, config)
-        self.trainer = Trainer(Run(folder), config, tokenizers)
+        self.updater = new_updater(config, tokenizers)
+        self.updates = 0
         self.config = config
         self.loss = padded_smoothed_loss(config.training.label_smoothing)
         self.batches = (batch for _, batch in pairs)
@@ -47,7 +47,7 @@ class Ours:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Returns the weights by their path inside of the model."""
-        return weights_by_path(self.trainer.model)
+        return weights_by_path(self.updater.model)
 
     def check(
         self, weights: Weights, batches: Sequence[PaddedBatch]
@@ -59,11 +59,11 @@ class Ours:
         return results
 
     def _load(self, weights: Weights) -> None:
-        for variable in self.trainer.model.weights:
+        for variable in self.updater.model.weights:
             variable.assign(weights[variable.path.partition("/")[2]])
 
     def _check(self, batch: Batch) -> tuple[float, float]:
-        model = self.trainer.model
+        model = self.updater.model
         with products_in(self.config.training.precision):
             with tf.GradientTape() as tape:
                 logits, _ = model(
@@ -76,7 +76,8 @@ class Ours:
         return compile_seconds(self._update, map(tensors, self.shapes))
 
     def _update(self, batch: Batch) -> None:
-        float(self.trainer.update(batch))
+        float(self.updater.update(batch, self.updates))
+        self.updates += 1
 
     def measure(self, seconds: float) -> Measurement:
         return timed_updates(self._update, self.batches, seconds)

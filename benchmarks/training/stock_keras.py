@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from pocketseq.pipeline.configuration import Config, ModelConfig
+from pocketseq.pipeline.configuration import Config, CosineConfig, ModelConfig
 from pocketseq.pipeline.machine import keep_freed_memory
 from pocketseq.pipeline.text.special import PAD
 from training.contenders import Examples, Weights
@@ -117,7 +117,9 @@ class StockNetwork(keras.Model):
         self.log_scale = self.add_weight(
             name="log_scale",
             shape=(),
-            initializer=keras.initializers.Constant(math.log(config.initial_scale)),
+            initializer=keras.initializers.Constant(
+                math.log(CosineConfig().initial_scale)
+            ),
         )
         self.output_bias = self.add_weight(
             name="output_bias", shape=(target,), initializer="zeros"

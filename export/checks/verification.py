@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.evaluation import METRICS, in_normal_form, main_rank
+from pocketseq.pipeline.evaluation import METRICS, in_normal_form
 from pocketseq.pipeline.search import best_candidates
 from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
 from pocketseq.pipeline.text.special import PAD, START
@@ -303,15 +303,18 @@ def quality_loss(
     References: Koehn 2004, "Statistical significance tests for machine translation
     evaluation".
     """
-    of_sums = METRICS[metric].of_sums
+    measured = METRICS[metric]
     before, after = (
-        METRICS[metric].statistics(*in_normal_form(references, texts, normalization))
+        measured.statistics(*in_normal_form(references, texts, normalization))
         for texts in (expected, actual)
     )
 
     def lost(rows):
-        was, is_now = (of_sums(part[rows].sum(axis=0)) for part in (before, after))
-        return main_rank(was, metric) - main_rank(is_now, metric)
+        was, is_now = (
+            measured.goodness(measured.of_sums(part[rows].sum(axis=0)))
+            for part in (before, after)
+        )
+        return was - is_now
 
     points = lost(slice(None))
     if points <= 0:

@@ -1,14 +1,20 @@
 """From pairs of texts to training batches: a chain of tf.data transformations."""
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.pipeline.data.corpora import blocks
+from pocketseq.pipeline.configuration import Config
+from pocketseq.pipeline.data.corpora import Pair, blocks
 from pocketseq.pipeline.errors import Interrupted, UserError
 from pocketseq.pipeline.text.special import END, PAD, START
+from pocketseq.pipeline.text.tokenizers import Tokenizer
+
+if TYPE_CHECKING:  # it imports this module
+    from pocketseq.pipeline.data.lengths import Bucket
 
 # Pairs tokenised at once: enough to make the Python reader's share of the work small.
 _BLOCK = 1024
@@ -32,12 +38,12 @@ class Batch(NamedTuple):
     target_length: tf.Tensor
 
     @property
-    def decoder_inputs(self):
+    def decoder_inputs(self) -> tf.Tensor:
         """The start token, then the target without its last token."""
         start = tf.fill([tf.shape(self.target_ids)[0], 1], START)
         return tf.concat([start, self.target_ids[:, :-1]], axis=1)
 
-    def parts(self, number):
+    def parts(self, number: int) -> "list[Batch]":
         """Returns the batch cut into ``number`` batches of about equally many rows."""
         rows = tf.shape(self.source_ids)[0]
         cuts = [rows * part // number for part in range(number + 1)]
@@ -48,30 +54,28 @@ class Batch(NamedTuple):
 
 
 def training_batches(
-    pairs,
-    source_tokenizer,
-    target_tokenizer,
-    buckets,
-    config,
+    pairs: Iterable[Pair],
+    source_tokenizer: Tokenizer,
+    target_tokenizer: Tokenizer,
+    buckets: "Sequence[Bucket]",
+    config: Config,
     *,
-    epoch,
-    on_problem=lambda error: None,
-):
+    epoch: int,
+    on_problem: Callable[[Exception], None] = lambda error: None,
+) -> tf.data.Dataset:
     """Returns the batches of an epoch and of all that follow, one endless dataset.
 
-    The order in an epoch depends on the seed and its number, so that a resumed training
-    can skip to where it was. Shuffling comes before bucketing: it is what mixes
-    examples.
+    The order in an epoch depends on the seed and its number, so that a resumed run can
+    skip to where it was. Shuffling comes before bucketing: it is what mixes examples.
 
     Args:
-        pairs: An iterable of pairs, read once for each epoch.
-        source_tokenizer, target_tokenizer: See
-            :mod:`pocketseq.pipeline.text.tokenizers`.
+        pairs: Read once per epoch.
+        source_tokenizer, target_tokenizer: From texts to ids.
         buckets: As :func:`pocketseq.pipeline.data.lengths.choose_buckets` returns them.
-        config: :class:`pocketseq.pipeline.configuration.Config`.
+        config: The recipe.
         epoch: The number of the first epoch, from 0.
-        on_problem: Called with what goes wrong while pairs are read. That happens in a
-            thread of tf.data's, which reports it as an error of its own.
+        on_problem: Called with an error while pairs are read. That happens in one of
+            tf.data's threads, which reports it as an error of its own.
 
     Returns:
         A ``tf.data.Dataset`` of (number of the epoch, int64 ``(batch,)``, and
@@ -79,7 +83,7 @@ def training_batches(
     """
     tokenizers = (source_tokenizer, target_tokenizer)
 
-    def short_pairs():
+    def short_pairs() -> Iterator[Pair]:
         empty = True
         for pair in short_enough(pairs, *tokenizers):
             empty = False
@@ -88,7 +92,7 @@ def training_batches(
             raise UserError("no training pairs are left, expected those of the start")
 
     @tf.autograph.experimental.do_not_convert
-    def one_epoch(number):
+    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
         seed = tf.random.stateless_uniform(
             [], [config.training.seed, number], minval=None, maxval=None, dtype=tf.int64
         )
@@ -100,24 +104,28 @@ def training_batches(
             lambda batch: (tf.repeat(number, tf.shape(batch.source_length)[0]), batch)
         )
 
-    # One dataset for all epochs: to build one takes a second or so, in which a training
-    # on few pairs would do nothing.
+    # One dataset for all epochs: to build one takes a second or so, in which a run on
+    # few pairs would do nothing.
     epochs = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(one_epoch)
     return without_autotuning(epochs.prefetch(_PREFETCHED))
 
 
-def fits(pair, source_tokenizer, target_tokenizer):
+def fits(pair: Pair, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> bool:
     """Whether both texts of a pair are within their tokenizer's length."""
     return source_tokenizer.fits(pair.source) and target_tokenizer.fits(pair.target)
 
 
-def short_enough(pairs, source_tokenizer, target_tokenizer, on_dropped=lambda: None):
+def short_enough(
+    pairs: Iterable[Pair],
+    source_tokenizer: Tokenizer,
+    target_tokenizer: Tokenizer,
+    on_dropped: Callable[[], None] = lambda: None,
+) -> Iterator[Pair]:
     """Yields the pairs that are not over-long.
 
     Args:
-        pairs: An iterable of pairs.
-        source_tokenizer, target_tokenizer: See
-            :mod:`pocketseq.pipeline.text.tokenizers`.
+        pairs: Of texts.
+        source_tokenizer, target_tokenizer: They know how long is too long.
         on_dropped: Called for each pair that is left out.
     """
     for pair in pairs:
@@ -127,15 +135,18 @@ def short_enough(pairs, source_tokenizer, target_tokenizer, on_dropped=lambda: N
             on_dropped()
 
 
-def texts(make_pairs, on_problem=lambda error: None):
+def texts(
+    make_pairs: Callable[[], Iterable[Pair]],
+    on_problem: Callable[[Exception], None] = lambda error: None,
+) -> tf.data.Dataset:
     """Returns a Dataset of (source text, target text), string scalars.
 
     Args:
-        make_pairs: Called for each epoch; returns an iterable of pairs.
+        make_pairs: Called once per epoch.
         on_problem: As in :func:`training_batches`.
     """
 
-    def generate():
+    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         try:
             for block in blocks(make_pairs(), _BLOCK):
                 sources, targets = zip(*block, strict=True)
@@ -151,7 +162,9 @@ def texts(make_pairs, on_problem=lambda error: None):
     return dataset.unbatch()
 
 
-def tokenized(examples, source_tokenizer, target_tokenizer):
+def tokenized(
+    examples: tf.data.Dataset, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
+) -> tf.data.Dataset:
     """Turns (source text, target text) into blocks of ragged (source, target) ids."""
 
     # AutoGraph has nothing to convert, and on Python 3.13 warns that it cannot.
@@ -165,7 +178,7 @@ def tokenized(examples, source_tokenizer, target_tokenizer):
     return examples.batch(_BLOCK).map(tokenize, num_parallel_calls=_PARALLEL_CALLS)
 
 
-def without_autotuning(dataset):
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns the dataset with tf.data's autotuning off.
 
     Its thread can miss the news that an iterator ends, at the end of each epoch, and
@@ -183,19 +196,19 @@ class Reader:
     ends, it would wait for the interpreter, and the interpreter for it, for ever.
     """
 
-    def __init__(self, dataset):
-        self._iterator = iter(dataset)
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        self._iterator: Any = iter(dataset)
 
-    def __enter__(self):
+    def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._iterator = None  # which waits for the threads
 
-    def __iter__(self):
+    def __iter__(self) -> "Reader":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Any:
         try:
             return next(self._iterator)
         except BaseException as error:
@@ -204,12 +217,12 @@ class Reader:
             raise error.with_traceback(None) from None
 
 
-def with_end(ids):
+def with_end(ids: tf.RaggedTensor) -> tf.RaggedTensor:
     """Returns ragged ids ``(batch, None)`` with the end token after each row."""
     return tf.concat([ids, tf.fill([ids.nrows(), 1], END)], axis=1)
 
 
-def bucketed(examples, buckets):
+def bucketed(examples: tf.data.Dataset, buckets: "Sequence[Bucket]") -> tf.data.Dataset:
     """Regroups blocks of ragged (source_ids, target_ids) into batches of one bucket.
 
     An example goes to the first bucket that holds both its lengths; one that none
@@ -223,7 +236,9 @@ def bucketed(examples, buckets):
     longest_source = max(bucket.source_length for bucket in buckets)
     longest_target = max(bucket.target_length for bucket in buckets)
 
-    def padded(sources, targets):
+    def padded(
+        sources: tf.RaggedTensor, targets: tf.RaggedTensor
+    ) -> tuple[tf.Tensor, Batch]:
         source_length = tf.cast(sources.row_lengths(), tf.int32)
         target_length = tf.cast(targets.row_lengths(), tf.int32)
         holds = tf.logical_and(
@@ -243,8 +258,8 @@ def bucketed(examples, buckets):
             lambda column: tf.boolean_mask(column, fitting), (index, batch)
         )
 
-    def batched(index, window):
-        def shaped(_, batch):
+    def batched(index: tf.Tensor, window: tf.data.Dataset) -> tf.data.Dataset:
+        def shaped(_: tf.Tensor, batch: Batch) -> Batch:
             missing = rows[index] - tf.shape(batch.source_ids)[0]
             cut = batch._replace(
                 source_ids=batch.source_ids[:, : source_lengths[index]],
@@ -270,8 +285,11 @@ def bucketed(examples, buckets):
     )
 
 
-def real_share(batches):
-    """Returns the share of real tokens in some batches, source and target counted."""
+def real_share(batches: Iterable[Batch]) -> float:
+    """Returns the fraction of real tokens in some batches, source and target counted.
+
+    The others are padding.
+    """
     real = total = 0
     for batch in batches:
         real += int(np.sum(batch.source_length) + np.sum(batch.target_length))

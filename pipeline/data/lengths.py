@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,10 @@ from pocketseq.pipeline.data.batches import (
     tokenized,
     without_autotuning,
 )
+from pocketseq.pipeline.data.corpora import Pair
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.search import LengthBound
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ _BOUND_STEPS = 64
 
 
 class LengthStatistics(NamedTuple):
-    """What one pass over the training pairs tells about their lengths in tokens.
+    """Statistics of the lengths of the training pairs, in tokens.
 
     ``counts`` int64 ``(longest source + 1, longest target + 1)``: how many pairs have
     these lengths, end token included; ``dropped``: how many pairs are over-long.
@@ -36,36 +39,35 @@ class LengthStatistics(NamedTuple):
     dropped: int
 
     @property
-    def pairs(self):
+    def pairs(self) -> int:
         """The number of pairs that are kept."""
         return int(self.counts.sum())
 
     @property
-    def tokens(self):
+    def tokens(self) -> int:
         """The number of source and target tokens in them."""
         sources, targets = np.nonzero(self.counts)
         return int(((sources + targets) * self.counts[sources, targets]).sum())
 
 
 class Bucket(NamedTuple):
-    """One fixed batch shape: lengths in tokens, and how many rows make a batch."""
+    """One fixed batch shape: lengths in tokens, and the number of rows of a batch."""
 
     source_length: int
     target_length: int
     rows: int
 
-    def holds(self, source_length, target_length):
+    def holds(self, source_length: int, target_length: int) -> bool:
         """Whether a pair of these lengths is within the bucket's."""
         return (
             source_length <= self.source_length and target_length <= self.target_length
         )
 
 
-def measure_lengths(pairs, source_tokenizer, target_tokenizer):
+def measure_lengths(
+    pairs: Iterable[Pair], source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
+) -> LengthStatistics:
     """Counts the lengths of all pairs, and those too long for training.
-
-    Returns:
-        :class:`LengthStatistics`.
 
     Raises:
         UserError: No pair is short enough.
@@ -74,11 +76,11 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     limits = [tokenizer.max_code_points for tokenizer in tokenizers]
     dropped = 0
 
-    def one_dropped():
+    def one_dropped() -> None:
         nonlocal dropped
         dropped += 1
 
-    def short_pairs():
+    def short_pairs() -> Iterator[Pair]:
         return short_enough(pairs, *tokenizers, one_dropped)
 
     examples = tokenized(texts(short_pairs), *tokenizers)
@@ -110,18 +112,13 @@ def measure_lengths(pairs, source_tokenizer, target_tokenizer):
     return LengthStatistics(counts, dropped)
 
 
-def learn_length_bound(statistics):
+def learn_length_bound(statistics: LengthStatistics) -> LengthBound:
     """Returns how long targets may become: half as long again as training ever saw.
 
     ``ratio`` is that of all target to all source tokens, which is what longer texts
     than those of training will show; the ``offset`` lifts the line over every pair.
-
-    Args:
-        statistics: :class:`LengthStatistics`.
-
-    Returns:
-        :class:`pocketseq.pipeline.search.LengthBound`, of numbers whose products are
-        exact in float32, so that every runtime comes to the same limit.
+    Products of these numbers are exact in float32, so that every runtime comes to the
+    same limit.
     """
     sources, targets = np.nonzero(statistics.counts)
     pairs = statistics.counts[sources, targets]
@@ -134,7 +131,9 @@ def learn_length_bound(statistics):
     return LengthBound(ratio, offset)
 
 
-def choose_buckets(statistics, *, batch_tokens, most):
+def choose_buckets(
+    statistics: LengthStatistics, *, batch_tokens: int, most: int
+) -> list[Bucket]:
     """Chooses the batch shapes that waste the least on padding.
 
     Pairs go by the longer of their two lengths. Where to cut the range of lengths is
@@ -142,19 +141,19 @@ def choose_buckets(statistics, *, batch_tokens, most):
     A small corpus gets fewer buckets, so that each still fills its batches.
 
     Args:
-        statistics: :class:`LengthStatistics`.
+        statistics: Of the training pairs.
         batch_tokens: Source and target tokens of a batch, padding included.
         most: The largest number of buckets.
 
     Returns:
-        A list of :class:`Bucket`, short to long.
+        The buckets, short to long.
     """
     filled = statistics.tokens // batch_tokens // 8
     most = max(1, min(most, filled))
     by_length = _by_longer_side(statistics.counts)
     lengths = sorted(by_length)
 
-    def padded(first, last):
+    def padded(first: int, last: int) -> int:
         inside = [by_length[n] for n in lengths[first : last + 1]]
         number, sources, targets = zip(*inside, strict=True)
         return sum(number) * (max(sources) + max(targets))
@@ -188,7 +187,7 @@ def choose_buckets(statistics, *, batch_tokens, most):
     return buckets
 
 
-def _by_longer_side(counts):
+def _by_longer_side(counts: np.ndarray) -> dict[int, tuple[int, int, int]]:
     """Returns ``{longer length: (pairs, longest source, longest target)}``."""
     by_length: dict[int, tuple[int, int, int]] = {}
     for source, target in zip(*np.nonzero(counts), strict=True):

@@ -1,9 +1,12 @@
-"""Unknown symbols: which share of the dev texts is not in training, and what helps."""
+"""Unknown symbols: how many of the dev texts are not in training, and what helps."""
 
 import logging
 import unicodedata
+from collections.abc import Iterable, Sequence
 
+from pocketseq.pipeline.configuration import Config, SideConfig
 from pocketseq.pipeline.text.special import UNKNOWN, UNKNOWN_PIECE
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -11,13 +14,17 @@ logger = logging.getLogger(__name__)
 _WORTH_A_WARNING = 1.0
 
 
-def report_unknown(references, tokenizers, config):
-    """Logs which share of the dev texts is unknown; warns, with advice, if it is much.
+def report_unknown(
+    references: dict[str, list[str]],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    config: Config,
+) -> None:
+    """Logs how much of the dev texts is unknown; warns, with advice, if it is much.
 
     Args:
         references: ``{source: [its targets]}`` of the dev set.
         tokenizers: The source and the target tokenizer.
-        config: :class:`pocketseq.pipeline.configuration.Config`.
+        config: The recipe.
     """
     targets = [text for accepted in references.values() for text in accepted]
     for side, tokenizer, texts in zip(
@@ -26,7 +33,8 @@ def report_unknown(references, tokenizers, config):
         unknown, symbols = count_unknown(tokenizer, texts)
         share = 100 * unknown / max(symbols, 1)
         is_much = share >= _WORTH_A_WARNING
-        advice = is_much and _advice(side, tokenizer, texts, getattr(config, side))
+        settings: SideConfig = getattr(config, side)
+        advice = _advice(side, tokenizer, texts, settings) if is_much else ""
         logger.log(
             logging.WARNING if is_much else logging.INFO,
             "%.1f %% of the dev set's %s %s are not in the training set%s",
@@ -35,10 +43,10 @@ def report_unknown(references, tokenizers, config):
         )  # fmt: skip
 
 
-def count_unknown(tokenizer, texts):
+def count_unknown(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, int]:
     """Returns how many symbols of texts are unknown, and how many there are.
 
-    Symbols are what stands between spaces for a ``word`` tokenizer, else characters.
+    A symbol stands between spaces for a ``word`` tokenizer, else it is a character.
     """
     if tokenizer.kind == "word":
         ids = tokenizer.tokenize(texts).flat_values.numpy().tolist()
@@ -47,7 +55,9 @@ def count_unknown(tokenizer, texts):
     return characters.count(UNKNOWN_PIECE), len(characters)
 
 
-def _advice(side, tokenizer, texts, settings):
+def _advice(
+    side: str, tokenizer: Tokenizer, texts: Sequence[str], settings: SideConfig
+) -> str:
     """Names the settings that would make unknown symbols known."""
     advice = []
     if tokenizer.kind == "word":
@@ -59,10 +69,10 @@ def _advice(side, tokenizer, texts, settings):
     return " or ".join(f"--set {setting}" for setting in advice)
 
 
-def _decomposing_helps(tokenizer, texts):
+def _decomposing_helps(tokenizer: Tokenizer, texts: Sequence[str]) -> bool:
     """Whether some unknown characters consist of parts of known ones."""
 
-    def parts(characters):
+    def parts(characters: Iterable[str]) -> set[str]:
         return set(unicodedata.normalize("NFD", "".join(characters)))
 
     known = parts(tokenizer.table)

@@ -1,8 +1,9 @@
-"""Curves, pictures and notes of a training, for TensorBoard."""
+"""Curves, pictures and notes of a training run, for TensorBoard."""
 
 import io
 import struct
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
@@ -21,18 +22,18 @@ class EventWriter:
 
     Each writer makes a file of its own, next to those of earlier writers. It begins
     with the mark of a restart: TensorBoard drops what earlier files say about updates
-    after ``update``, which a resumed training repeats.
+    after ``update``, which a resumed run repeats.
 
     Args:
         folder: Where the file goes; made if need be.
         update: The number of updates already done: 0, or that of the checkpoint that
-            training goes on from.
+            training resumes from.
 
     Raises:
         OSError: The file cannot be made.
     """
 
-    def __init__(self, folder, *, update=0):
+    def __init__(self, folder: str | Path, *, update: int = 0) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{_PREFIX}{_next_stamp(folder):010d}"
@@ -47,8 +48,8 @@ class EventWriter:
         self._add(event_pb2.Event(step=update + 1, session_log=start))
         self.flush()
 
-    def scalars(self, update, values):
-        """Adds points of curves.
+    def scalars(self, update: int, values: Mapping[str, float]) -> None:
+        """Adds a point to each of some curves.
 
         Args:
             update: The number of updates done.
@@ -63,7 +64,7 @@ class EventWriter:
             ),
         )
 
-    def picture(self, update, tag, png):
+    def picture(self, update: int, tag: str, png: bytes) -> None:
         """Adds a picture; TensorBoard shows those of one tag under a slider.
 
         Args:
@@ -72,7 +73,7 @@ class EventWriter:
             png: The bytes of a PNG file.
 
         Raises:
-            ValueError: The bytes are no PNG file.
+            ValueError: The bytes are not a PNG file.
         """
         width, height = _png_size(png)
         image = summary_pb2.Summary.Image(
@@ -80,7 +81,7 @@ class EventWriter:
         )
         self._add_summary(update, [summary_pb2.Summary.Value(tag=tag, image=image)])
 
-    def text(self, update, tag, markdown):
+    def text(self, update: int, tag: str, markdown: str) -> None:
         """Adds a note.
 
         Args:
@@ -98,7 +99,7 @@ class EventWriter:
         value = summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
         self._add_summary(update, [value])
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes what was added since the last flush.
 
         Raises:
@@ -114,7 +115,7 @@ class EventWriter:
         self._size += len(records)
         self._records = io.BytesIO()
 
-    def close(self):
+    def close(self) -> None:
         """Flushes for the last time.
 
         Raises:
@@ -122,16 +123,18 @@ class EventWriter:
         """
         self.flush()
 
-    def _add_summary(self, update, values):
+    def _add_summary(
+        self, update: int, values: Iterable[summary_pb2.Summary.Value]
+    ) -> None:
         summary = summary_pb2.Summary(value=values)
         self._add(event_pb2.Event(step=update, summary=summary))
 
-    def _add(self, event):
+    def _add(self, event: event_pb2.Event) -> None:
         event.wall_time = time.time()
         RecordWriter(self._records).write(event.SerializeToString())
 
 
-def _next_stamp(folder):
+def _next_stamp(folder: Path) -> int:
     """Returns the seconds for a file's name: now, but after all existing files.
 
     TensorBoard reads files in the order of their names, also where two were made in
@@ -142,7 +145,7 @@ def _next_stamp(folder):
     return max(int(time.time()), newest + 1)
 
 
-def _png_size(png):
+def _png_size(png: bytes) -> tuple[int, int]:
     """Returns the width and the height of a PNG file, in pixels."""
     if not png.startswith(_PNG_SIGNATURE) or len(png) < 24:
         raise ValueError(f"expected the bytes of a PNG file, received {png[:8]!r}")

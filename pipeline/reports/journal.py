@@ -1,17 +1,25 @@
-"""What a training tells the world: log lines, ``metrics.jsonl``, TensorBoard."""
+"""Reports of a training run: log lines, ``metrics.jsonl``, TensorBoard."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from pocketseq.pipeline.configuration import Config
+from pocketseq.pipeline.evaluation import METRICS
 from pocketseq.pipeline.reports.events import EventWriter
 from pocketseq.pipeline.reports.pictures import attention_picture
+from pocketseq.pipeline.runs import Run
+from pocketseq.pipeline.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
+#: Source labels, target labels, and weights ``(target tokens, source tokens)``.
+Pictured = tuple[list[str], list[str], np.ndarray]
+
 # Updates between two points of the curves that evaluations do not make.
 _CURVE_EVERY = 50
-
-# What is reported of an evaluation, where it was measured, behind the main metric.
-_SHOWN = ("wer", "per", "bleu", "chrf", "cer", "exact")
 
 
 class Journal:
@@ -22,18 +30,19 @@ class Journal:
     and the next evaluation tries again.
 
     Args:
-        run: :class:`pocketseq.pipeline.runs.Run`.
-        config: :class:`pocketseq.pipeline.configuration.Config`.
+        run: Whose folder it writes to.
+        config: The recipe of the run.
         update: The number of updates already done.
     """
 
     #: How many dev texts get a picture of their attention at each evaluation.
     pictures = 3
 
-    def __init__(self, run, config, update):
+    def __init__(self, run: Run, config: Config, update: int) -> None:
         self._run = run
-        self._shown = dict.fromkeys([config.metric, *_SHOWN])
-        self._events = None
+        # Metrics to report of an evaluation, as far as they were measured.
+        self._shown = dict.fromkeys([config.metric, *METRICS])
+        self._events: EventWriter | None = None
         try:
             self._events = EventWriter(run.folder, update=update)
         except OSError as error:
@@ -43,7 +52,7 @@ class Journal:
                 toml = f"```toml\n{config.to_toml()}\n```"
                 self._events.text(0, "configuration", toml)
 
-    def curve(self, progress):
+    def curve(self, progress: Progress) -> None:
         """Adds points to the curves of loss and speed, now and then."""
         if self._events and progress.update % _CURVE_EVERY == 0:
             self._events.scalars(
@@ -55,20 +64,30 @@ class Journal:
             )
 
     def evaluation(
-        self, *, update, epoch, loss, dev, tokens_per_second, learning_rate, better,
-        seconds_left, pictured,
-    ):  # fmt: skip
+        self,
+        *,
+        update: int,
+        epoch: int,
+        loss: float,
+        dev: dict[str, Any],
+        tokens_per_second: float,
+        learning_rate: float,
+        better: bool,
+        seconds_left: float,
+        pictured: Sequence[Pictured],
+    ) -> None:
         """Writes down an evaluation.
 
         Args:
             update, epoch: Where training stands.
-            loss: Mean over target tokens since the last evaluation, in nats.
-            dev: What was measured, as :func:`evaluate` returns it.
+            loss: In nats per target token, mean since the last evaluation.
+            dev: The result, as :func:`pocketseq.pipeline.evaluation.evaluate` returns
+                it.
             tokens_per_second: Real source and target tokens.
-            learning_rate: Now.
+            learning_rate: Of the next update.
             better: Whether the dev metric is the best so far.
             seconds_left: How long the remaining updates will take.
-            pictured: ``(source labels, target labels, weights)`` of some dev texts.
+            pictured: The attention of some dev texts.
 
         Raises:
             UserError: ``metrics.jsonl`` cannot be written.
@@ -108,7 +127,7 @@ class Journal:
             self._events.picture(update, f"attention/{number}", picture)
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Writes what TensorBoard has not been given yet."""
         if self._events is None:
             return
@@ -117,12 +136,12 @@ class Journal:
         except OSError as error:
             self._warn(error)
 
-    def _warn(self, error):
+    def _warn(self, error: OSError) -> None:
         logger.warning(
             "%s: TensorBoard events not written: %s", self._run.folder, error
         )
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"

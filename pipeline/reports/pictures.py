@@ -4,8 +4,15 @@ import io
 import textwrap
 import unicodedata
 import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+# Of matplotlib, which is imported late, and whose types are wider than what is here.
+_Figure: TypeAlias = Any
+_Axes: TypeAlias = Any
+_Axis: TypeAlias = Any
 
 # White is no attention. The steps look even, and a tenth is already visible.
 _COLOURS = [
@@ -29,7 +36,7 @@ _MOST_WITH_ONE_SIDE = 30  # with more, labels stand on the far sides too
 
 _SIGNS = {"\n": "↵", "\t": "⇥"}
 # Control characters, lone surrogates, private and unassigned code points, separators of
-# lines and paragraphs: what no font has, and in part no SVG file may hold.
+# lines and paragraphs: no font has them, and some may not stand in an SVG file.
 _UNDRAWABLE = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")
 
 # Those that are installed are used; the first and the last come with matplotlib.
@@ -53,20 +60,27 @@ _FONTS = (
 )
 
 
-def attention_picture(source_labels, target_labels, weights, *, title="", format="png"):
+def attention_picture(
+    source_labels: Iterable[str],
+    target_labels: Iterable[str],
+    weights: np.ndarray,
+    *,
+    title: str = "",
+    format: Literal["png", "svg"] = "png",
+) -> bytes:
     """Draws attention as a heat map.
 
-    One row a target token, one column a source token; the darker a cell, the more the
-    target token looked at the source token. The colours mean the same in all pictures:
-    white is 0, the darkest is 1. Few cells carry percents, many a colour bar. Labels
-    too many to be read give way to positions, counted from 1.
+    One row per target token, one column per source token; the darker a cell, the more
+    the target token looked at the source token. The colours mean the same in all
+    pictures: white is 0, the darkest is 1. Few cells carry percents, many a colour bar.
+    Labels too many to be read give way to positions, counted from 1.
 
     Args:
         source_labels: The source tokens, as text: any text.
         target_labels: The target tokens.
         weights: ``(target tokens, source tokens)``, each in [0, 1].
-        title: One line above; "": none.
-        format: ``"png"`` (at most 3,000 pixels a side) or ``"svg"`` (its text stays
+        title: A line above; "": none.
+        format: ``"png"`` (at most 3,000 pixels per side) or ``"svg"`` (its text stays
             text, so that a browser finds the fonts).
 
     Returns:
@@ -87,7 +101,7 @@ def attention_picture(source_labels, target_labels, weights, *, title="", format
     target_labels = list(map(_label, target_labels))
     weights = _checked(weights, (len(target_labels), len(source_labels)))
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # What no font has is drawn as a box, and there is nothing else to be done.
+        # A character that no font has is drawn as a box: nothing else can be done.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         matplotlib.rcdefaults()  # no user's settings
         matplotlib.rcParams.update(_settings())
@@ -105,7 +119,7 @@ def attention_picture(source_labels, target_labels, weights, *, title="", format
     return file.getvalue()
 
 
-def _visible(text):
+def _visible(text: str) -> str:
     """Returns text as it can be drawn: in one line, and not just white.
 
     Characters that would break the line, or that alone make up the text and would not
@@ -125,16 +139,20 @@ def _visible(text):
     return "◌" + shown if unicodedata.category(shown[:1] or "-")[0] == "M" else shown
 
 
-def _cut(text, most):
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _label(token):
+def _label(token: str) -> str:
     return _cut(_visible(token).replace(" ", "␣"), _LONGEST_LABEL)
 
 
-def _checked(weights, shape):
-    """Returns the weights as an array if they are what they should be."""
+def _checked(weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Returns the weights as an array if they are attention of that shape.
+
+    Raises:
+        ValueError: They are not.
+    """
     weights = np.asarray(weights, np.float64)
     if 0 in shape and weights.size == 0:
         return np.zeros(shape)
@@ -152,7 +170,7 @@ def _checked(weights, shape):
     return weights
 
 
-def _settings():
+def _settings() -> dict[Any, Any]:
     """Returns the settings of matplotlib for these pictures."""
     from matplotlib.font_manager import fontManager
 
@@ -170,7 +188,7 @@ def _settings():
     }
 
 
-def _draw_cells(figure, weights):
+def _draw_cells(figure: _Figure, weights: np.ndarray) -> _Axes:
     """Makes the figure just as large as its cells, and draws them."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -208,7 +226,9 @@ def _draw_cells(figure, weights):
     return axes
 
 
-def _draw_labels(axes, source_labels, target_labels):
+def _draw_labels(
+    axes: _Axes, source_labels: Sequence[str], target_labels: Sequence[str]
+) -> None:
     """Writes the tokens, or their positions, at the edges."""
     columns, rows = len(source_labels), len(target_labels)
     cell = axes.figure.get_figwidth() / max(columns, 1) * 72  # points
@@ -233,7 +253,7 @@ def _draw_labels(axes, source_labels, target_labels):
     axes.set_ylabel("target", size=9, loc="top")
 
 
-def _turn(axis, *, slanted):
+def _turn(axis: _Axis, *, slanted: bool) -> None:
     """Turns the labels of the columns, so that each begins or ends at its column."""
     for tick in axis.get_major_ticks():
         below, above = tick.label1, tick.label2
@@ -245,14 +265,14 @@ def _turn(axis, *, slanted):
             below.set(rotation=90, va="top")
 
 
-def _width(label):
+def _width(label: str) -> float:
     """Returns about how wide a label is, as a multiple of its font size."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in label)
     return 0.62 * len(label) + 0.38 * wide
 
 
-def _draw_title_and_scale(axes, title):
-    """Adds what stands above and below everything else."""
+def _draw_title_and_scale(axes: _Axes, title: str) -> None:
+    """Adds the title above and, where there are many cells, a colour bar below."""
     figure = axes.figure
     box = axes.get_tightbbox(figure.canvas.get_renderer())
     box = box.transformed(figure.transFigure.inverted())

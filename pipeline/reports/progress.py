@@ -1,6 +1,8 @@
 """Progress bars on standard error, for a person at a terminal."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -10,16 +12,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pocketseq.pipeline.training.progress import Progress as TrainingProgress
+
 # Texts translated between two looks at a progress bar.
 _BLOCK = 256
 
 
 @contextlib.contextmanager
-def training_progress(*, show=True):
+def training_progress(
+    *,
+    show: bool = True,
+) -> Iterator[Callable[[TrainingProgress], None]]:
     """Shows a bar with the loss, dev metric, speed and time left.
 
     Yields:
-        A function that takes a :class:`pocketseq.pipeline.training.loop.Progress`.
+        A function to call with the progress of the run.
     """
     console = Console(stderr=True)
     if not (show and console.is_terminal):
@@ -33,7 +40,7 @@ def training_progress(*, show=True):
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("training", total=None, shown="")
 
-        def on_progress(progress):
+        def on_progress(progress: TrainingProgress) -> None:
             dev = ""
             if progress.dev:
                 dev = f"dev {progress.metric} {progress.dev[progress.metric]:.1f}  "
@@ -49,11 +56,13 @@ def training_progress(*, show=True):
         yield on_progress
 
 
-def translate_all(translator, texts, *, beam_size=None):
+def translate_all(
+    translator: Any, texts: Sequence[str], *, beam_size: int | None = None
+) -> list[Any]:
     """Translates texts, with a bar for the patient.
 
     Args:
-        translator: What has ``translate``.
+        translator: Any that has ``translate``.
         texts: Strings.
         beam_size: As in ``translate``.
 
@@ -61,7 +70,7 @@ def translate_all(translator, texts, *, beam_size=None):
         As ``translate`` does.
     """
     console = Console(stderr=True)
-    found = []
+    found: list[Any] = []
     with Progress(
         console=console, transient=True, disable=not console.is_terminal
     ) as bar:

@@ -1,4 +1,4 @@
-"""Training on many machines: who this process is among them, and what they share.
+"""Training on many machines: their roles, and the sums that they share.
 
 The cluster is described as Kubeflow, Vertex AI and SageMaker do it, by ``TF_CONFIG``.
 Every worker holds the whole model and reads a part of the corpus. An update sums the
@@ -14,10 +14,15 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pocketseq.pipeline.errors import UserError, system_problem
+
+if TYPE_CHECKING:  # it must not be imported before a cluster is joined
+    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +36,63 @@ class WorkerLost(Exception):
     """Another worker has ended or cannot be reached; no sum is complete any more."""
 
 
+class Workers(Protocol):
+    """The workers that train together, as one of them sees them.
+
+    Each method is called on all of them, in the same order: each waits for the others.
+
+    ``index``: which one this is, from 0; ``size``: how many there are; ``is_chief``:
+    whether this one reads and writes the run folder.
+    """
+
+    index: int
+    size: int
+    is_chief: bool
+
+    def sum(self, tensors: "Sequence[tf.Tensor]") -> "Sequence[tf.Tensor]":
+        """Returns the sums of tensors, all of one dtype, over all workers.
+
+        Raises:
+            WorkerLost: A worker is gone.
+        """
+
+    def broadcast(self, data: bytes) -> bytes:
+        """Returns the chief's bytes on every worker, whatever the others give.
+
+        Raises:
+            WorkerLost: A worker is gone.
+        """
+
+    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns everyone's numbers, int ``(workers, n)``.
+
+        Raises:
+            WorkerLost: A worker is gone.
+        """
+
+
 class Alone:
-    """One machine: nothing to share."""
+    """The :class:`Workers` on one machine: nothing to share."""
 
-    index, size, is_chief = 0, 1, True
+    index: int = 0
+    size: int = 1
+    is_chief: bool = True
 
-    def sum(self, tensors):
-        """Returns the sums of tensors over all workers."""
+    def sum(self, tensors: "Sequence[tf.Tensor]") -> "Sequence[tf.Tensor]":
+        """Returns the tensors."""
         return tensors
 
-    def broadcast(self, data):
-        """Returns the chief's bytes on every worker."""
+    def broadcast(self, data: bytes) -> bytes:
+        """Returns the bytes."""
         return data
 
-    def gather(self, numbers):
-        """Returns everyone's numbers, int ``(workers, n)``."""
+    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns the numbers, int ``(1, n)``."""
         return np.array([numbers])
 
 
 class Cluster:
-    """The workers that ``TF_CONFIG`` names, under ``MultiWorkerMirroredStrategy``.
+    """The :class:`Workers` that ``TF_CONFIG`` names, by TensorFlow's strategy for them.
 
     The strategy carries sums, and nothing else: variables are each worker's own, equal
     because they start equal and take equal updates. An update that loses a worker has
@@ -62,7 +104,7 @@ class Cluster:
         strategy: ``tf.distribute.MultiWorkerMirroredStrategy``.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy: "tf.distribute.MultiWorkerMirroredStrategy") -> None:
         import tensorflow as tf
 
         self._strategy = strategy
@@ -74,11 +116,11 @@ class Cluster:
         self.is_chief = self.index == 0
         self._sum = tf.function(self._sums, autograph=False)
 
-    def _sums(self, tensors):
+    def _sums(self, tensors: "Sequence[tf.Tensor]") -> "Sequence[tf.Tensor]":
         """Sums all tensors, of one dtype, as one row of numbers: one message each."""
         import tensorflow as tf
 
-        def sum_row(row):
+        def sum_row(row: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             # The identity is on the replica's device, where the sum is asked for.
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(row))
@@ -91,7 +133,7 @@ class Cluster:
             for part, tensor in zip(parts, tensors, strict=True)
         ]
 
-    def sum(self, tensors):
+    def sum(self, tensors: "Sequence[tf.Tensor]") -> "Sequence[tf.Tensor]":
         """Returns the sums of tensors over all workers.
 
         Raises:
@@ -104,8 +146,8 @@ class Cluster:
         except tf.errors.OpError as error:
             raise WorkerLost(error.message) from error
 
-    def broadcast(self, data):
-        """Returns the chief's bytes on every worker, where it is None elsewhere."""
+    def broadcast(self, data: bytes) -> bytes:
+        """Returns the chief's bytes on every worker."""
         size = len(data) if self.is_chief else 0
         (size,) = (int(x) for x in self.sum([np.array(size, np.int32)]))
         if not size:  # a sum of nothing ends the process
@@ -117,7 +159,7 @@ class Cluster:
         (words,) = self.sum([words])
         return words.numpy().tobytes()[:size]
 
-    def gather(self, numbers):
+    def gather(self, numbers: Sequence[int]) -> np.ndarray:
         """Returns everyone's numbers, int ``(workers, n)``."""
         rows = np.zeros((self.size, len(numbers)), np.int32)
         rows[self.index] = numbers
@@ -125,7 +167,7 @@ class Cluster:
         return rows.numpy()
 
 
-def join_cluster():
+def join_cluster() -> Workers:
     """Returns the cluster that ``TF_CONFIG`` describes, or :class:`Alone` without it.
 
     Raises:
@@ -146,7 +188,7 @@ def join_cluster():
 
 
 @contextlib.contextmanager
-def _ended_by_signals():
+def _ended_by_signals() -> Iterator[None]:
     """Lets Ctrl-C end the process at once, while it waits where Python sees no signal.
 
     There is nothing to tidy up yet. SIGTERM is TensorFlow's meanwhile; afterwards it is
@@ -167,7 +209,7 @@ def _ended_by_signals():
             signal.signal(number, handler)
 
 
-def _names_others(text):
+def _names_others(text: str) -> bool:
     """Whether ``TF_CONFIG`` names more than one worker, after a look at its form."""
     members, role, index = _described(text)
     others = set(members) - set(_ROLES)
@@ -190,19 +232,21 @@ def _names_others(text):
     return len(addresses) > 1
 
 
-def _described(text):
+def _described(text: str) -> tuple[dict[str, list[str]], str, int]:
     """Returns ``{role: addresses}`` of ``TF_CONFIG``, and this process' role and index.
 
     Raises:
         UserError: It does not have the form that Kubeflow and others write.
     """
+    described: Any
     try:
         described = json.loads(text)
     except (ValueError, RecursionError):
         described = None
     match described:
-        case {"cluster": {**members}, "task": {"type": str(role), "index": index}} if (
-            all(map(_are_addresses, members.values()))
+        case {"cluster": members, "task": {"type": str(role), "index": index}} if (
+            isinstance(members, dict)
+            and all(map(_are_addresses, members.values()))
             and _INDEX.fullmatch(str(index))  # a text in some systems
         ):
             return members, role, int(index)
@@ -214,7 +258,7 @@ def _described(text):
     )
 
 
-def _are_addresses(value):
+def _are_addresses(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(address, str)
         and (found := _ADDRESS.fullmatch(address))
@@ -223,11 +267,13 @@ def _are_addresses(value):
     )
 
 
-def share(cluster, make):
+def share(
+    cluster: Workers, make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     """Returns on every worker what ``make`` returns on the chief.
 
     Args:
-        cluster: :class:`Alone` or :class:`Cluster`.
+        cluster: The workers; all call this.
         make: Called on the chief only; returns ``{name: array}``.
 
     Raises:

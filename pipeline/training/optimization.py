@@ -1,12 +1,23 @@
-"""What training minimises, and how fast it goes about it."""
+"""The loss that training minimises, and the learning rate."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
+from pocketseq.pipeline.configuration import TrainingConfig
+from pocketseq.pipeline.data.batches import Batch
 
-def learning_rate(settings):
+#: From logits ``(batch, target_length, vocabulary_size)`` and the batch they belong to,
+#: to the loss in nats, a scalar: summed over the real target tokens, so that sums over
+#: the parts of a batch and over workers are sums of the loss, too.
+Loss = Callable[[tf.Tensor, Batch], tf.Tensor]
+
+
+def learning_rate(
+    settings: TrainingConfig,
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the schedule: a linear warm-up, then half a cosine, by updates.
 
     References: Loshchilov and Hutter 2017, "SGDR", eq. 5, without restarts.
@@ -21,8 +32,24 @@ def learning_rate(settings):
     )
 
 
-def smoothed_loss(logits, target_ids, target_length, smoothing):
-    """Returns the summed cross entropy against smoothed targets, a scalar.
+def label_smoothing_loss(settings: TrainingConfig) -> Loss:
+    """Returns :func:`smoothed_loss` with the smoothing of a recipe."""
+
+    def loss(logits: tf.Tensor, batch: Batch) -> tf.Tensor:
+        return smoothed_loss(
+            logits, batch.target_ids, batch.target_length, settings.label_smoothing
+        )
+
+    return loss
+
+
+def smoothed_loss(
+    logits: tf.Tensor,
+    target_ids: tf.Tensor,
+    target_length: tf.Tensor,
+    smoothing: float,
+) -> tf.Tensor:
+    """Returns the summed cross entropy against smoothed targets, a scalar, in nats.
 
     ``(1 - smoothing) * -log p(target) + smoothing * mean over tokens of -log p``,
     summed over the real target tokens.
@@ -31,17 +58,17 @@ def smoothed_loss(logits, target_ids, target_length, smoothing):
         logits: ``(batch, target_length, vocabulary_size)``.
         target_ids: int32 ``(batch, target_length)``.
         target_length: int32 ``(batch,)``.
-        smoothing: From 0 up to but without 1.
+        smoothing: From 0 up to, but not including, 1.
 
     References: Szegedy et al. 2016, "Rethinking the Inception architecture", section 7.
     """
     mask = tf.sequence_mask(target_length, tf.shape(target_ids)[1], tf.float32)
 
     @tf.custom_gradient
-    def loss(logits):
+    def loss(logits: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         log_sums, found = _loss_forward(logits, target_ids, mask, smoothing)
 
-        def gradient(d_loss):
+        def gradient(d_loss: tf.Tensor) -> tf.Tensor:
             rows = mask * d_loss
             return _loss_backward(logits, log_sums, target_ids, rows, smoothing)
 
@@ -56,7 +83,9 @@ _compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 @_compiled
-def _loss_forward(logits, target_ids, mask, smoothing):
+def _loss_forward(
+    logits: tf.Tensor, target_ids: tf.Tensor, mask: tf.Tensor, smoothing: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the log of the sum of powers, ``(batch, length)``, and the loss."""
     logits = tf.cast(logits, tf.float32)
     log_sums = tf.reduce_logsumexp(logits, axis=-1)
@@ -67,7 +96,13 @@ def _loss_forward(logits, target_ids, mask, smoothing):
 
 
 @_compiled
-def _loss_backward(logits, log_sums, target_ids, rows, smoothing):
+def _loss_backward(
+    logits: tf.Tensor,
+    log_sums: tf.Tensor,
+    target_ids: tf.Tensor,
+    rows: tf.Tensor,
+    smoothing: float,
+) -> tf.Tensor:
     """Returns ``rows * (p - smoothed target)``, like the logits."""
     size = logits.shape[-1]
     p = tf.exp(tf.cast(logits, tf.float32) - log_sums[..., None])

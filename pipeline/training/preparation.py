@@ -1,4 +1,4 @@
-"""What a training run needs first: checked corpora, tokenizers, shapes of batches."""
+"""Preparation of a training run: checked corpora, tokenizers, shapes of batches."""
 
 import contextlib
 import dataclasses
@@ -8,13 +8,14 @@ import logging
 import os
 import tempfile
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pocketseq.pipeline.configuration import Config, parse_config
-from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.data.corpora import Corpus, Pair
 from pocketseq.pipeline.data.lengths import (
     Bucket,
     choose_buckets,
@@ -38,8 +39,8 @@ from pocketseq.pipeline.runs import (
     write_atomically,
 )
 from pocketseq.pipeline.text.normalization import Normalization
-from pocketseq.pipeline.text.tokenizers import TOKENIZERS
-from pocketseq.pipeline.training.cluster import Alone, share
+from pocketseq.pipeline.text.tokenizers import TOKENIZERS, Tokenizer
+from pocketseq.pipeline.training.cluster import Alone, Workers, share
 
 logger = logging.getLogger(__name__)
 
@@ -47,41 +48,42 @@ _SIDES = ("source", "target")
 
 
 class Setup(NamedTuple):
-    """What a run folder says about its training.
+    """The part of a run folder that training starts from.
 
-    ``config`` :class:`Config`; ``tokenizers``: source and target; ``buckets``: a list
-    of :class:`Bucket`; ``pairs``: how many the corpus has.
+    ``tokenizers``: source and target; ``buckets``: the shapes of batches; ``pairs``:
+    how many the corpus has.
     """
 
     config: Config
-    tokenizers: tuple
+    tokenizers: tuple[Tokenizer, Tokenizer]
     buckets: list[Bucket]
     pairs: int
 
 
-def training_corpora(config, shard=(0, 1)):
-    """Returns the training and the dev :class:`Corpus` of a configuration.
+def training_corpora(
+    config: Config, shard: tuple[int, int] = (0, 1)
+) -> tuple[Corpus, Corpus]:
+    """Returns the training and the dev corpus of a configuration.
 
     Args:
-        config: :class:`Config`.
+        config: The recipe.
         shard: Which part of the training corpus; see :class:`Corpus`.
     """
     data = config.data
-    train = {
-        "source": data.train,
-        "target": data.train_target or None,
-        "skip_bad_lines": data.skip_bad_lines,
-    }
+    whole = Corpus(data.train, data.train_target or None, data.skip_bad_lines)
+    train = dataclasses.replace(whole, shard=shard)
     if data.dev:
         dev = Corpus(data.dev, data.dev_target or None, data.skip_bad_lines)
-        return Corpus(**train, shard=shard), dev
+        return train, dev
     return (
-        Corpus(**train, part=("train", data.dev_share), shard=shard),
-        Corpus(**train, part=("dev", data.dev_share), limit=data.dev_texts),
+        dataclasses.replace(train, part=("train", data.dev_share)),
+        dataclasses.replace(whole, part=("dev", data.dev_share), limit=data.dev_texts),
     )
 
 
-def start_run(run, config, base=None, *, workers=1):
+def start_run(
+    run: Run, config: Config, base: Run | None = None, *, workers: int = 1
+) -> None:
     """Makes a run folder: configuration, tokenizers, and the shapes of batches.
 
     Two passes over the corpus, and memory that does not grow with it: one checks it and
@@ -90,9 +92,8 @@ def start_run(run, config, base=None, *, workers=1):
     folder appears whole or not at all.
 
     Args:
-        run: :class:`pocketseq.pipeline.runs.Run`, whose folder does not exist yet, or
-            is empty.
-        config: :class:`Config`.
+        run: Its folder does not exist yet, or is empty.
+        config: The recipe.
         base: A trained run to start from, with its tokenizers and weights, or None.
         workers: How many processes will train it.
 
@@ -138,20 +139,20 @@ def start_run(run, config, base=None, *, workers=1):
         write_atomically(made.config_path, saved.to_toml().encode())
 
 
-def _with_absolute_paths(config):
+def _with_absolute_paths(config: Config) -> Config:
     """Returns the configuration with files that are found from any folder."""
 
-    def absolute(name):
+    def absolute(name: str) -> str:
         is_file = name and not name.startswith("cmudict:")
         return os.path.abspath(name) if is_file else name
 
     data = config.data
     names = ("train", "train_target", "dev", "dev_target", "test", "test_target")
-    paths = {name: absolute(getattr(data, name)) for name in names}
+    paths: dict[str, Any] = {name: absolute(getattr(data, name)) for name in names}
     return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
 
 
-def _decided(config, references):
+def _decided(config: Config, references: Sequence[Sequence[str]]) -> Config:
     """Returns the configuration with all that a recipe may leave open decided."""
     training = config.training
     decided = dataclasses.replace(
@@ -166,7 +167,7 @@ def _decided(config, references):
 
 
 @contextlib.contextmanager
-def _new_folder(folder):
+def _new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder to fill, which then takes the place of ``folder``.
 
     One that is there, empty, is filled: a mount point cannot be replaced.
@@ -192,33 +193,30 @@ def _new_folder(folder):
 class Fingerprint:
     """A checksum of the pairs of a corpus, taken while something else reads them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def over(self, pairs):
+    def over(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Yields the pairs unchanged."""
         for pair in pairs:
             self._digest.update(f"{pair.source}\t{pair.target}\n".encode())
             yield pair
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self._digest.hexdigest()
 
 
-def exhaust(iterable):
-    """Reads something to its end, for what that does on the way."""
+def exhaust(iterable: Iterable[Any]) -> None:
+    """Reads an iterable to its end, for what that does on the way."""
     deque(iterable, maxlen=0)
 
 
-def check_unchanged(run):
-    """Reads the corpora of a run that is gone on with, and says what is not as before.
+def check_unchanged(run: Run) -> None:
+    """Reads the corpora of a run that is to be resumed, and logs what has changed.
 
     A run goes on as if it had never stopped only with the same pairs, and on a machine
-    that computes the same sums. Without the same pairs, those that none of its batch
-    shapes holds are left out.
-
-    Args:
-        run: :class:`pocketseq.pipeline.runs.Run`.
+    that computes the same sums. Of other pairs, those that fit none of its batch shapes
+    are left out.
 
     Raises:
         UserError: A corpus is missing, empty or broken, or no pair of it can be used.
@@ -240,11 +238,11 @@ def check_unchanged(run):
             _count_usable(corpus, setup)
 
 
-def _count_usable(corpus, setup):
-    """Says how many pairs no bucket holds.
+def _count_usable(corpus: Corpus, setup: Setup) -> None:
+    """Logs how many pairs no bucket holds.
 
     Raises:
-        UserError: All of them.
+        UserError: No bucket holds any of them.
     """
     counts = measure_lengths(corpus, *setup.tokenizers).counts
     usable = sum(
@@ -267,11 +265,11 @@ def _count_usable(corpus, setup):
         )  # fmt: skip
 
 
-def check_conditions(run, workers):
-    """Says what is not as it was on the machine where a run began.
+def check_conditions(run: Run, workers: int) -> None:
+    """Logs what is not as it was on the machine where a run began.
 
     Args:
-        run: :class:`pocketseq.pipeline.runs.Run`.
+        run: A run folder that has been started.
         workers: How many processes train now.
     """
     began = run.shapes().get("conditions", {})
@@ -289,7 +287,9 @@ def check_conditions(run, workers):
         )  # fmt: skip
 
 
-def _learn_tokenizers(pairs, config):
+def _learn_tokenizers(
+    pairs: Iterable[Pair], config: Config
+) -> tuple[Tokenizer, Tokenizer]:
     """Returns the source and the target tokenizer, learned in one pass."""
     sides = [getattr(config, side) for side in _SIDES]
     kinds = [TOKENIZERS[side.tokenizer] for side in sides]
@@ -300,7 +300,7 @@ def _learn_tokenizers(pairs, config):
             kinds, pair, normalizations, counts, strict=True
         ):
             kind.count(text, normalization, counted)
-    return tuple(
+    source, target = (
         kind.from_counts(
             counted,
             normalization,
@@ -312,15 +312,15 @@ def _learn_tokenizers(pairs, config):
             kinds, counts, normalizations, sides, strict=True
         )
     )
+    return source, target
 
 
-def load_setup(run, cluster=None):
+def load_setup(run: Run, cluster: Workers | None = None) -> Setup:
     """Returns the :class:`Setup` of a run, on workers that have no run folder, too.
 
     Args:
-        run: :class:`pocketseq.pipeline.runs.Run`.
-        cluster: See :mod:`pocketseq.pipeline.training.cluster`; None: this machine
-            alone.
+        run: Of several workers only the chief needs its folder.
+        cluster: The workers that call this; None: this machine alone.
 
     Raises:
         UserError: A file is missing or cannot be understood.
@@ -331,20 +331,17 @@ def load_setup(run, cluster=None):
         **{side: run.tokenizer_path(side) for side in _SIDES},
     }
 
-    def read():
+    def read() -> dict[str, np.ndarray]:
         return {name: np.array(read_text(path)) for name, path in paths.items()}
 
     texts = {name: str(text) for name, text in share(cluster or Alone(), read).items()}
     buckets, pairs = _parse_shapes(texts["shapes"], run.shapes_path)
-    return Setup(
-        parse_config(texts["config"], run.config_path, whole=True),
-        tuple(parse_tokenizer(texts[side], paths[side]) for side in _SIDES),
-        buckets,
-        pairs,
-    )
+    config = parse_config(texts["config"], run.config_path, whole=True)
+    source, target = (parse_tokenizer(texts[side], paths[side]) for side in _SIDES)
+    return Setup(config, (source, target), buckets, pairs)
 
 
-def _parse_shapes(text, path):
+def _parse_shapes(text: str, path: Path) -> tuple[list[Bucket], int]:
     """Returns the buckets and the number of pairs that a run has saved."""
     match parse_shapes(text, path):
         case {"pairs": int(pairs), "buckets": [_, *_] as buckets} if all(
@@ -354,7 +351,7 @@ def _parse_shapes(text, path):
     raise UserError(f"{path}: damaged, expected the shapes of batches")
 
 
-def _is_bucket(value):
+def _is_bucket(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == len(Bucket._fields)
