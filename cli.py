@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
 from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
 
@@ -460,8 +461,8 @@ def translate_command(model, beam, n_best, scores, alignment, texts):
 @click.option(
     "--quantize",
     multiple=True,
-    type=click.Choice(["float32", "float16", "int8", "int4"]),
-    help="How to store the weights; may be repeated. [default: int8]",
+    type=click.Choice(list(RECIPES)),
+    help=f"How to store the weights; may be repeated. [default: {DEFAULT}]",
 )
 @click.option(
     "--beam",
@@ -509,7 +510,7 @@ def export_command(
     from pocketseq.export.table import report_table
 
     options = Options(
-        recipes=(quantize or ("int8",)) if tflite or both else (),
+        recipes=(quantize or (DEFAULT,)) if tflite or both else (),
         saved_model=saved_model or both,
         beam_size=beam,
         lengths=lengths,

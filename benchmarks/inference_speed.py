@@ -23,13 +23,22 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from pocketseq.export.checks.benchmark import measure
+from pocketseq.export.contract import (
+    OUTPUTS,
+    TEXT,
+    TRANSLATE,
+    Manifest,
+    Side,
+    translate_signature,
+)
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.translate import search_sizes, translate_function
 from pocketseq.export.graph.writing import write
+from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import finished
 from pocketseq.export.tflite.metadata import attach_metadata
-from pocketseq.export.tflite.quantization import RECIPES, quantize_weights
+from pocketseq.export.tflite.quantization import quantize_weights
 from pocketseq.pipeline.runs import open_run
 from pocketseq.pipeline.text.special import END
 from pocketseq.pipeline.training.preparation import training_corpora
@@ -40,7 +49,7 @@ _ROUNDS = 5
 
 @click.command()
 @click.argument("run")
-@click.option("--quantize", default="int8", type=click.Choice(sorted(RECIPES)))
+@click.option("--quantize", default=DEFAULT, type=click.Choice(sorted(RECIPES)))
 @click.option("--texts", "count", default=300, show_default=True)
 def main(run, quantize, count):
     """Measure the model of RUN on texts of its dev set."""
@@ -132,8 +141,8 @@ def token_counts(translator, texts):
 
 def converted(graph, recipe):
     """Returns a graph as a model in the form that apps get."""
-    model = quantize_weights(convert({"translate": graph}), recipe)
-    return finished(model, ["text", "score", "alignment"])
+    model = quantize_weights(convert({TRANSLATE: graph}), recipe)
+    return finished(model, OUTPUTS)
 
 
 def code_points(translator, text):
@@ -171,9 +180,9 @@ class Runner:
 def text_function(function, translator):
     """Makes a graph of a function of the text (N,)."""
     shape = [1, translator.source_tokenizer.max_code_points]
-    signature = [tf.TensorSpec(shape, tf.int32, name="text")]
+    signature = [tf.TensorSpec(shape, tf.int32, name=TEXT)]
     return tf.function(
-        lambda text: {"text": function(text[0])},
+        lambda text: {TEXT: function(text[0])},
         input_signature=signature,
         autograph=False,
     )
@@ -437,24 +446,15 @@ def from_python(model, translator, texts):
     """Measures the model as the Python runtime runs it, file, text and all."""
     source, target = translator.source_tokenizer, translator.target_tokenizer
     n, m = source.max_code_points, target.max_code_points
-    shapes = {"text": ("int32", [1, m]), "score": ("float32", [1])}
-    shapes["alignment"] = ("float32", [1, m, n])
-    manifest = {
-        "name": "benchmark",
-        "task": "benchmark",
-        "source": {"max_code_points": n},
-        "target": {"tokenizer": "word"},
-        "signatures": {
-            "translate": {
-                "inputs": [{"name": "text", "dtype": "int32", "shape": [1, n]}],
-                "outputs": [
-                    {"name": name, "dtype": dtype, "shape": shape}
-                    for name, (dtype, shape) in shapes.items()
-                ],
-            }
-        },
-        "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
-    }
+    manifest = Manifest(
+        name="benchmark",
+        task="benchmark",
+        source=Side(source.kind, source.normalization, n),
+        target=Side(target.kind, target.normalization, m),
+        signatures={TRANSLATE: translate_signature(n, m)},
+        models={},
+        recipe={"search": {"beam_size": 1}, "data": {"license": "none"}},
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(attach_metadata(model, manifest, {}))

@@ -5,19 +5,17 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-# Which metric stands beside the main one.
+from pocketseq.export.bundle import Report
+
+# The metric that is shown beside the main one.
 _BESIDE = {
     "wer": "per", "per": "wer", "cer": "exact", "exact": "cer", "bleu": "chrf",
     "chrf": "bleu",
 }  # fmt: skip
 
 
-def report_table(report):
-    """Returns the report as text: a table, notes, and what failed.
-
-    Args:
-        report: :class:`pocketseq.export.bundle.Report`.
-    """
+def report_table(report: Report) -> str:
+    """Returns the report as text: a table, notes and failures."""
     names = [report.metric, _BESIDE[report.metric]]
     parts = ["dev"] + ["test"] * any(file.test for file in report.files)
     table = Table(box=None, pad_edge=False)
@@ -47,5 +45,5 @@ def report_table(report):
     return "\n".join(lines)
 
 
-def _number(value, form):
+def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
