@@ -34,7 +34,7 @@ from pocketseq.pipeline.translator import ModelTranslator
 
 @dataclass(frozen=True)
 class Options:
-    """What to export.
+    """The choices of an export.
 
     ``recipes``: names in :data:`pocketseq.export.recipes.RECIPES`, one ``.tflite`` file
     each; ``saved_model``: whether to write a SavedModel; ``beam_size``: for the
@@ -175,9 +175,9 @@ def _side(tokenizer: Any) -> Side:
 
 
 def without_folders(config: Config) -> Config:
-    """Returns the configuration for others: files and runs by their names alone.
+    """Returns the configuration to publish: files and runs by their names alone.
 
-    Where somebody keeps them is nobody's business, and of no use elsewhere.
+    Folders are private, and of no use elsewhere.
     """
     data = config.data
     names = ("train", "train_target", "dev", "dev_target", "test")
@@ -204,7 +204,7 @@ class FileReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an exporter or a check has made and found; the sum of two is both.
+    """The results of an exporter or a check; the sum of two holds both.
 
     ``models``: entries of the manifest, by quantization recipe; ``rows``: of the table;
     ``notes`` and ``failures``: lines for people. Nothing is shipped after a failure.

@@ -130,7 +130,7 @@ def _listed(alphabet: Iterable[str]) -> str:
     codes = sorted(map(ord, alphabet))
     counter = count()
     rows = [list(row) for _, row in groupby(codes, lambda code: code - next(counter))]
-    # Two neighbours are no range.
+    # Two neighbours are not written as a range.
     parts = [part for row in rows for part in ([row] if len(row) > 2 else zip(row))]
     shown = " ".join(
         _name(part[0]) if len(part) == 1 else f"{_name(part[0])}–{_name(part[-1])}"

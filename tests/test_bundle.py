@@ -36,6 +36,7 @@ from pocketseq.export.contract import (
     TRANSLATE_BEAM,
     tflite_name,
 )
+from pocketseq.export.exporter import Outcome
 from pocketseq.export.folders import refuse_to_destroy
 from pocketseq.export.recipes import RECIPES
 from pocketseq.export.runtime import Translator, text_of
@@ -405,6 +406,27 @@ def test_golden_lines_are_chosen_under_both_sets_of_kernels(
     options = Options(recipes=("float32",), beam_size=2)
     assert export_bundle(small_run, options, output=tmp_path / "out").passed
     assert asked == [(None, [True, False]), (2, [True, False])]
+
+
+def test_another_exporter_is_one_function(small_run, tmp_path, monkeypatch):
+    def export_name(trained, options, folder):
+        assert len(trained.sets["dev"].expected) == 8 and options.saved_model
+        (folder / "model-name.tflite").write_text(trained.config.name)
+        return Outcome(notes=("a note",))
+
+    monkeypatch.setattr(bundle, "EXPORTERS", (export_name,))
+    options = Options(recipes=(), saved_model=True)
+    report = export_bundle(small_run, options, output=tmp_path / "out")
+    assert report.passed and list(report.notes) == ["a note"]
+    assert (tmp_path / "out" / "model-name.tflite").read_text() == "backwards"
+
+
+def test_after_a_failure_no_other_exporter_is_asked(small_run, tmp_path, monkeypatch):
+    def failing(trained, options, folder):
+        return Outcome(failures=("a failure",))
+
+    monkeypatch.setattr(bundle, "EXPORTERS", (failing, None))  # which cannot be called
+    assert list(failed_export(small_run, tmp_path)) == ["a failure"]
 
 
 def golden(report, name):

@@ -92,6 +92,6 @@ def check_loss(
         return Outcome()
     failure = (
         f"{name}: loses {loss.points:.2f} points of {trained.config.metric} on the dev "
-        f"set, which is no chance: expected at most {max_loss}"
+        f"set, which is not chance: expected at most {max_loss}"
     )
     return Outcome(failures=(failure,))

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import gettempdir
@@ -67,7 +68,7 @@ def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outc
         (folder / tflite_name(REFERENCE)).unlink(missing_ok=True)
     asked = dict.fromkeys(options.recipes)
     models = {name: outcome.models[name] for name in asked if name in outcome.models}
-    return Outcome(models, outcome.rows, outcome.notes, outcome.failures)
+    return replace(outcome, models=models)
 
 
 def _converted(trained: TrainedModel, options: Options, int8_rows: bool) -> bytes:
