@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import click
 
 import pocketseq
+from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
 from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
 
@@ -416,8 +417,8 @@ def translate_command(
 @click.option(
     "--quantize",
     multiple=True,
-    type=click.Choice(["float32", "float16", "int8", "int4"]),
-    help="How to store the weights; may be repeated. [default: int8]",
+    type=click.Choice(list(RECIPES)),
+    help=f"How to store the weights; may be repeated. [default: {DEFAULT}]",
 )
 @click.option(
     "--beam",
@@ -466,7 +467,7 @@ def export_command(
         raise UserError("--quantize: expected --tflite with it")
     report = pocketseq.export(
         model,
-        recipes=(quantize or ("int8",)) if tflite or both else (),
+        recipes=(quantize or (DEFAULT,)) if tflite or both else (),
         saved_model=saved_model or both,
         beam_size=beam,
         lengths=_lengths(length),

@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from rich.progress import track
 
 from common import print_report
+from pocketseq.export.contract import OUTPUTS, TEXT, TRANSLATE
 
 #: The shape and the dtype of an output.
 Spec = tuple[tuple[int, ...], type]
@@ -30,13 +31,13 @@ _EDGES = [
 @click.command()
 @click.argument("file")
 @click.option("--calls", default=1_000_000, show_default=True)
-@click.option("--signature", default="translate", show_default=True)
+@click.option("--signature", default=TRANSLATE, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 def main(file: str, calls: int, signature: str, seed: int) -> None:
     """Call FILE with random code points."""
     interpreter = Interpreter(file, num_threads=1)
     run = interpreter.get_signature_runner(signature)
-    length = run.get_input_details()["text"]["shape"][1]
+    length = run.get_input_details()[TEXT]["shape"][1]
     specs = {
         name: (tuple(detail["shape"]), detail["dtype"])
         for name, detail in run.get_output_details().items()
@@ -46,7 +47,7 @@ def main(file: str, calls: int, signature: str, seed: int) -> None:
     before = 0
     started = time.perf_counter()
     for number in track(range(calls), description="calling"):
-        outputs = run(text=hostile_text(generator, length))
+        outputs = run(**{TEXT: hostile_text(generator, length)})
         for problem in problems_of(outputs, specs):
             problems[problem] = problems.get(problem, 0) + 1
         if number == calls // 100:
@@ -89,7 +90,7 @@ def problems_of(
     for name, (shape, dtype) in specs.items():
         if outputs[name].shape != shape or outputs[name].dtype != dtype:
             yield f"{name}: shape or type"
-    text, score, alignment = (outputs[n] for n in ("text", "score", "alignment"))
+    text, score, alignment = (outputs[name] for name in OUTPUTS)
     if text.min() < 0 or text.max() > 0x10FFFF:
         yield "text: out of range"
     if ((text >= 0xD800) & (text <= 0xDFFF)).any():

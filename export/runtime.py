@@ -5,12 +5,22 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    SCORE,
+    TEXT,
+    Manifest,
+    beam_name,
+    searches_with_beam,
+)
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
 logger = logging.getLogger(__name__)
@@ -24,8 +34,8 @@ class Translator:
     is forked meanwhile may go on with its copy.
 
     The file is read into memory, and its checksum compared, before the runtime sees any
-    of it. Files from before there were checksums still open, with a warning: a runtime
-    may crash on damage in their weights, or answer wrongly.
+    of it. Older files without a checksum still open, with a warning: damage in their
+    weights may crash a runtime, or change its answers.
 
     Args:
         path: The file.
@@ -48,7 +58,14 @@ class Translator:
     #: Whether translations come with an alignment.
     gives_alignment = True
 
-    def __init__(self, path, *, threads=1, length=None, xnnpack=True):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        length: int | None = None,
+        xnnpack: bool = True,
+    ) -> None:
         container = read_container(path)
         if not container.is_checked:
             logger.warning(
@@ -56,10 +73,11 @@ class Translator:
                 "weights are damaged; exporting again adds one", path,
             )  # fmt: skip
         self.manifest = container.manifest
-        self.target_kind, self.target_normalization = target_of(self.manifest)
+        self.target_kind = self.manifest.target.tokenizer
+        self.target_normalization = self.manifest.target.normalization
         # A thread may come back to it: a signal handler may fork within a call.
         self._lock = threading.RLock()
-        self._runners = {}
+        self._runners: dict[str, Any] = {}
         _forks.add(self)
         with _refused_by_runtime(path), self._lock:
             self._interpreter = _interpreter(container.data, threads, xnnpack)
@@ -75,11 +93,13 @@ class Translator:
             for one in self.lengths:
                 self.run(np.zeros((1, one), np.int32))
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> str:
         """Returns the best translation of one text, a string."""
         return self.translate([text])[0][0].text
 
-    def translate(self, texts, *, beam_size=None, n_best=1):
+    def translate(
+        self, texts: Sequence[str], *, beam_size: int | None = None, n_best: int = 1
+    ) -> list[list[Translation]]:
         """Translates some texts.
 
         Args:
@@ -89,8 +109,8 @@ class Translator:
             n_best: How many translations of each text to return.
 
         Returns:
-            For each text a list of ``n_best`` :class:`Translation`, best first; of
-            fewer where there are no more, as of an empty text.
+            For each text a list of ``n_best`` :class:`Translation`, best first; fewer
+            where there are no more, as of an empty text.
 
         Raises:
             UserError: The file holds no search with such a beam.
@@ -102,7 +122,9 @@ class Translator:
             for text in prepare(texts, self.max_code_points)
         ]
 
-    def run(self, code_points, *, beam=False):
+    def run(
+        self, code_points: np.ndarray, *, beam: bool = False
+    ) -> dict[str, np.ndarray]:
         """Calls the model as it is.
 
         Args:
@@ -123,13 +145,13 @@ class Translator:
         with self._lock:
             if name not in self._runners:
                 self._runners[name] = self._interpreter.get_signature_runner(name)
-            outputs = self._runners[name](text=code_points)
+            outputs = self._runners[name](**{TEXT: code_points})
             return {name: np.array(value) for name, value in outputs.items()}
 
-    def _needs_beam(self, beam_size, n_best):
-        """Whether the beam is to be used."""
+    def _needs_beam(self, beam_size: int | None, n_best: int) -> bool:
+        """Whether to search with the beam."""
         if beam_size is None:
-            preferred = self.manifest["recipe"]["search"]["beam_size"]
+            preferred = self.manifest.preferred_beam_size
             beam_size = self.beam_size if n_best > 1 else 1
             if preferred > 1 and preferred == self.beam_size:
                 beam_size = preferred
@@ -147,14 +169,14 @@ class Translator:
             )
         return True
 
-    def _translate(self, text, beam, n_best):
+    def _translate(self, text: str, beam: bool, n_best: int) -> list[Translation]:
         length = min(one for one in self.lengths if one >= len(text))
         row = np.zeros((1, length), np.int32)
         row[0, : len(text)] = [ord(character) for character in text]
         outputs = self.run(row, beam=beam)
         translations = []
         for codes, score, alignment in zip(
-            outputs["text"], outputs["score"], outputs["alignment"], strict=True
+            outputs[TEXT], outputs[SCORE], outputs[ALIGNMENT], strict=True
         ):
             if score < NO_SCORE:
                 break
@@ -165,29 +187,29 @@ class Translator:
 
 
 class _Forks:
-    """Lets no fork happen while a translator is at work: its copy would never end.
+    """Delays forks while a translator is at work: the child's copy would never end.
 
     A child process has only the thread that forked, so a lock that another one held
     would stay held, and an interpreter that was within a call would stay there.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.RLock()
         self._translators: weakref.WeakSet[Translator] = weakref.WeakSet()
-        self._held = []
+        self._held: list[list[Translator]] = []
 
-    def add(self, translator):
+    def add(self, translator: Translator) -> None:
         with self._lock:
             self._translators.add(translator)
 
-    def before(self):
+    def before(self) -> None:
         self._lock.acquire()
         held = list(self._translators)
         for translator in held:
             translator._lock.acquire()
         self._held.append(held)
 
-    def after(self):
+    def after(self) -> None:
         for translator in self._held.pop():
             translator._lock.release()
         self._lock.release()
@@ -202,8 +224,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     )
 
 
-def _interpreter(data, threads, xnnpack):
-    # Imported here because it takes long, and reading a manifest does without.
+def _interpreter(data: bytes, threads: int, xnnpack: bool) -> Any:
+    # Imported here because it takes long, and reading a manifest does not need it.
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.AUTO
@@ -218,8 +240,8 @@ def _interpreter(data, threads, xnnpack):
 
 
 @contextlib.contextmanager
-def _refused_by_runtime(path):
-    """Turns what a runtime raises for a model that it cannot run into a UserError."""
+def _refused_by_runtime(path: str | Path) -> Iterator[None]:
+    """Turns the errors of a runtime that cannot run a model into a UserError."""
     try:
         yield
     except (ValueError, RuntimeError, KeyError) as error:
@@ -229,36 +251,32 @@ def _refused_by_runtime(path):
         ) from error
 
 
-def _signatures(interpreter):
+def _signatures(
+    interpreter: Any,
+) -> tuple[dict[int, tuple[str, str | None]], int | None]:
     """Returns ``{N: (greedy, beam signature)}``, and the beam size; None without."""
     names = interpreter.get_signature_list()
     lengths, beam_size = {}, None
     for name in names:
-        if name.startswith("translate_beam"):
+        if searches_with_beam(name):
             continue
         runner = interpreter.get_signature_runner(name)
-        length = int(runner.get_input_details()["text"]["shape"][1])
-        beam = name.replace("translate", "translate_beam")
+        length = int(runner.get_input_details()[TEXT]["shape"][1])
+        beam = beam_name(name)
         lengths[length] = (name, beam if beam in names else None)
         if beam in names:
             outputs = interpreter.get_signature_runner(beam).get_output_details()
-            beam_size = int(outputs["text"]["shape"][0])
+            beam_size = int(outputs[TEXT]["shape"][0])
     return lengths, beam_size
 
 
-def target_of(manifest):
-    """Returns the target's kind of tokenizer and its normalization."""
-    target = manifest["target"]
-    return target["tokenizer"], Normalization(**target["normalization"])
-
-
-def text_of(code_points):
+def text_of(code_points: np.ndarray) -> str:
     """Returns the text in an output row: up to the first 0."""
     ends = np.flatnonzero(code_points == 0)
     return "".join(map(chr, code_points[: ends[0] if len(ends) else None]))
 
 
-def read_manifest(path):
+def read_manifest(path: str | Path) -> Manifest:
     """Reads the manifest inside an exported model, and makes sure the file is whole.
 
     Raises:

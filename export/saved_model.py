@@ -1,57 +1,113 @@
 """The SavedModel for servers: strings in, strings out, in batches."""
 
-import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from pocketseq.export.checks.gate import check_equality
+from pocketseq.export.contract import (
+    MANIFEST,
+    SAVED_MODEL,
+    SCORE,
+    SERVING_DEFAULT,
+    TEXT,
+    TRANSLATE_BEAM,
+    Manifest,
+)
+from pocketseq.export.exporter import (
+    Options,
+    Outcome,
+    TrainedModel,
+    manifest_of,
+    tensorflow_writing,
+)
 from pocketseq.export.graph.composition import compose
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.writing import write
-from pocketseq.export.runtime import target_of
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.search import Hypotheses
 from pocketseq.pipeline.text.special import PAD
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
+from pocketseq.pipeline.translator import ModelTranslator
+
+logger = logging.getLogger(__name__)
 
 # Where a SavedModel keeps files that its loader does not read.
-_MANIFEST = "assets.extra/manifest.json"
+_MANIFEST = f"assets.extra/{MANIFEST}"
 
 # Texts translated at once.
 _ROWS = 256
 
 
-def save_saved_model(translator, folder, *, beam_size=None, manifest):
+def export_saved_model(
+    trained: TrainedModel, options: Options, folder: Path
+) -> Outcome:
+    """Writes the SavedModel, if it was asked for, and compares it with Keras."""
+    if not options.saved_model:
+        return Outcome()
+    logger.info("writing and checking the SavedModel")
+    path = folder / SAVED_MODEL
+    with tensorflow_writing(path):
+        save_saved_model(
+            trained.keras,
+            path,
+            beam_size=options.beam_size,
+            manifest=manifest_of(trained, options),
+        )
+    loaded = SavedModelTranslator(path)
+    outcome = Outcome()
+    for beam_size in options.beams:
+        outcome += check_equality(
+            "SavedModel", trained, loaded,
+            length=trained.default_length, beam_size=beam_size,
+        )  # fmt: skip
+    return outcome
+
+
+def save_saved_model(
+    translator: ModelTranslator,
+    folder: Path,
+    *,
+    beam_size: int | None = None,
+    manifest: Manifest,
+) -> None:
     """Writes a SavedModel with the signatures of the contract.
 
     It needs tensorflow-text to be imported where it is loaded, and nothing of ours.
 
     Args:
-        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
+        translator: The Keras model.
         folder: Where to write.
         beam_size: With one, there is a signature ``translate_beam``, too.
-        manifest: What describes the model, kept beside it as JSON.
+        manifest: The description of the model, kept beside it as JSON.
     """
     module = tf.Module()
     module.model = translator.model
     module.resources = translator.source_tokenizer.resources()
-    signatures = {"serving_default": _serve(translator, None)}
+    signatures = {SERVING_DEFAULT: _serve(translator, None)}
     if beam_size:
-        signatures["translate_beam"] = _serve(translator, beam_size)
+        signatures[TRANSLATE_BEAM] = _serve(translator, beam_size)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     path = folder / _MANIFEST
     path.parent.mkdir()
-    path.write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+    path.write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _serve(translator, beam_size):
+def _serve(
+    translator: ModelTranslator, beam_size: int | None
+) -> tf.types.experimental.PolymorphicFunction:
     """Returns the function from texts ``(batch,)`` to texts and scores.
 
     Both ``(batch,)``, or ``(batch, K)`` with a beam.
     """
     source_tokenizer = translator.source_tokenizer
 
-    def serve(text):
+    def serve(text: tf.Tensor) -> dict[str, tf.Tensor]:
         code_points = _code_points(text, source_tokenizer.max_code_points)
         ids = source_tokenizer.tokenize(tf.strings.unicode_encode(code_points, "UTF-8"))
         lengths = tf.cast(ids.row_lengths(), tf.int32)
@@ -67,17 +123,17 @@ def _serve(translator, beam_size):
         rows = code_points.to_tensor(0, shape=[None, source_tokenizer.max_code_points])
         texts = _written(translator, rows, found)
         if beam_size:
-            return {"text": texts, "score": found.score}
-        return {"text": texts[:, 0], "score": found.score[:, 0]}
+            return {TEXT: texts, SCORE: found.score}
+        return {TEXT: texts[:, 0], SCORE: found.score[:, 0]}
 
-    signature = [tf.TensorSpec([None], tf.string, name="text")]
+    signature = [tf.TensorSpec([None], tf.string, name=TEXT)]
     return tf.function(serve, input_signature=signature, autograph=False)
 
 
-def _code_points(texts, most):
-    """Returns texts as ragged code points in NFC, up to U+0000, cut at a length.
+def _code_points(texts: tf.Tensor, most: int) -> tf.RaggedTensor:
+    """Returns texts as ragged code points in NFC, up to U+0000, at most ``most``.
 
-    What is not UTF-8 is U+FFFD.
+    Bytes that are not UTF-8 become U+FFFD.
     """
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     texts = tf.strings.regex_replace(texts, r"(?s)\x00.*", "")
@@ -85,10 +141,18 @@ def _code_points(texts, most):
     return tf.strings.unicode_decode(texts, "UTF-8")[:, :most]
 
 
-def _written(translator, code_points, found):
-    """Returns the texts of the hypotheses, ``(batch, K)``, as the TFLite graph does."""
+def _written(
+    translator: ModelTranslator, code_points: tf.Tensor, found: Hypotheses
+) -> tf.Tensor:
+    """Returns the texts of the hypotheses, ``(batch, K)``, as the TFLite graph does.
 
-    def write_one(inputs):
+    Args:
+        translator: The Keras model.
+        code_points: int32 ``(batch, N)``: the source texts, padded with zeros.
+        found: What the search has found for them.
+    """
+
+    def write_one(inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         text, token_ids, lengths, attention = inputs
         source = read(text, translator.source_tokenizer)
         spread = source.spread(translator.source_tokenizer.most_tokens)
@@ -131,40 +195,48 @@ class SavedModelTranslator:
         folder: The SavedModel.
 
     Raises:
-        UserError: No export has written it.
+        UserError: No export has written it, or its manifest is damaged.
     """
 
     #: Whether translations come with an alignment.
     gives_alignment = False
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         path = folder / _MANIFEST
         if not path.is_file():
             raise UserError(
                 f"{folder}: no {_MANIFEST} in it, expected a SavedModel that an export "
                 f"has written"
             )
-        self.manifest = json.loads(path.read_text(encoding="utf-8"))
-        self.target_kind, self.target_normalization = target_of(self.manifest)
+        try:
+            self.manifest = Manifest.from_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}: damaged, expected the manifest of an export ({error})"
+            ) from error
+        self.target_kind = self.manifest.target.tokenizer
+        self.target_normalization = self.manifest.target.normalization
         self._loaded = tf.saved_model.load(str(folder))
 
-    def translate(self, texts, *, beam_size=None, n_best=1):
-        """Translates some texts; see :class:`ModelTranslator`, without alignments.
+    def translate(
+        self, texts: Sequence[str], *, beam_size: int | None = None, n_best: int = 1
+    ) -> list[list[Translation]]:
+        """Translates some texts; see :class:`TextTranslator`. There are no alignments.
 
         Raises:
             UserError: The SavedModel holds no search with such a beam.
         """
         signature = self._signature(beam_size, n_best)
-        texts = prepare(texts, self.manifest["source"]["max_code_points"])
-        results = []
+        texts = prepare(texts, self.manifest.source.max_code_points)
+        results: list[list[Translation]] = []
         for start in range(0, len(texts), _ROWS):
             block = texts[start : start + _ROWS]
             found = signature(text=tf.constant(block, tf.string))
             shape = [len(block), -1]
             for source, *parts in zip(
                 block,
-                np.reshape(found["text"].numpy(), shape),
-                np.reshape(found["score"].numpy(), shape),
+                np.reshape(found[TEXT].numpy(), shape),
+                np.reshape(found[SCORE].numpy(), shape),
                 strict=True,
             ):
                 best = list(zip(*parts, strict=True))[:n_best]
@@ -177,20 +249,22 @@ class SavedModelTranslator:
                 )
         return results
 
-    def _signature(self, beam_size, n_best):
+    def _signature(
+        self, beam_size: int | None, n_best: int
+    ) -> Callable[..., dict[str, Any]]:
         signatures = self._loaded.signatures
-        held = self.manifest.get("beam_size")
-        if beam_size is None and self.manifest["recipe"]["search"]["beam_size"] == held:
+        held = self.manifest.beam_size
+        if beam_size is None and self.manifest.preferred_beam_size == held:
             beam_size = held  # what the recipe prefers
         if max(beam_size or 1, n_best) == 1:
-            return signatures["serving_default"]
+            return signatures[SERVING_DEFAULT]
         if held is None or (beam_size or held) != held or n_best > held:
             raise UserError(
                 f"this SavedModel holds {_held(held)}: expected --beam and --n-best "
                 f"to fit, or a run folder as --model"
             )
-        return signatures["translate_beam"]
+        return signatures[TRANSLATE_BEAM]
 
 
-def _held(beam_size):
+def _held(beam_size: int | None) -> str:
     return f"a beam of {beam_size}" if beam_size else "the greedy search only"

@@ -5,15 +5,12 @@ import io
 from rich.console import Console
 from rich.table import Table
 
+from pocketseq.export.bundle import Report
 from pocketseq.pipeline.evaluation import METRICS
 
 
-def report_table(report):
-    """Returns the report as text: a table, notes, and what failed.
-
-    Args:
-        report: :class:`pocketseq.export.bundle.Report`.
-    """
+def report_table(report: Report) -> str:
+    """Returns the report as text: a table, notes and failures."""
     names = [report.metric, METRICS[report.metric].beside]
     parts = ["dev"] + ["test"] * any(file.test for file in report.files)
     table = Table(box=None, pad_edge=False)
@@ -43,5 +40,5 @@ def report_table(report):
     return "\n".join(lines)
 
 
-def _number(value, form):
+def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)

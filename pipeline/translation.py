@@ -3,10 +3,13 @@
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,47 @@ class Translation:
     places: tuple[int, ...] | None = None
 
 
-def prepare(texts, max_code_points):
+class TextTranslator(Protocol):
+    """A model that translates texts, in whatever form: Keras, SavedModel, ``.tflite``.
+
+    ``gives_alignment``: whether translations come with an alignment. ``target_kind``:
+    the kind of the target tokenizer. ``target_normalization``: texts are compared in
+    its normal form.
+    """
+
+    @property
+    def gives_alignment(self) -> bool: ...  # noqa: D102
+
+    @property
+    def target_kind(self) -> str: ...  # noqa: D102
+
+    @property
+    def target_normalization(self) -> Normalization: ...  # noqa: D102
+
+    def translate(
+        self, texts: Sequence[str], *, beam_size: int | None = None, n_best: int = 1
+    ) -> list[list[Translation]]:
+        """Translates some texts.
+
+        Args:
+            texts: Strings; longer ones are cut, which is logged.
+            beam_size: The number of hypotheses that the search keeps; None: as the
+                recipe says, but at least ``n_best``.
+            n_best: How many translations of each text to return.
+
+        Returns:
+            For each text a list of ``n_best`` :class:`Translation`, best first; fewer
+            where there are no more, as of an empty text.
+
+        Raises:
+            UserError: The model has no search with such a beam, or the beam does not
+                hold ``n_best``.
+            TypeError: ``texts`` is one string.
+        """
+        ...
+
+
+def prepare(texts: Iterable[str], max_code_points: int) -> list[str]:
     """Returns texts in NFC, each up to its first U+0000, cut to the model's length.
 
     Logs how many were cut.

@@ -1,5 +1,6 @@
 """Translation by the Keras model: texts in, texts out, in batches."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -85,7 +86,14 @@ class ModelTranslator:
             return None
         return composition_of("".join(tokenizer.piece_texts))
 
-    def translate(self, texts, *, beam_size=None, n_best=1, before_batch=None):
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        beam_size: int | None = None,
+        n_best: int = 1,
+        before_batch: Callable[[], object] | None = None,
+    ) -> list[list[Translation]]:
         """Translates some texts.
 
         Args:
@@ -113,7 +121,7 @@ class ModelTranslator:
         texts = prepare(texts, self.source_tokenizer.max_code_points)
         ids = self.source_tokenizer.tokenize(tf.constant(texts, tf.string))
         lengths = ids.row_lengths().numpy().astype(np.int32)
-        results = [None] * len(texts)
+        results: list[list[Translation]] = [[] for _ in texts]
         batches = list(_batches(lengths))
         for width in {width for width, _ in batches}:
             self._compiled(width, beam_size)  # here, and not in two threads at once

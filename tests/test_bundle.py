@@ -14,13 +14,34 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
+from manifests import OLD_BUNDLE
 from test_flatbuffer import model_with_a_flex_operator
 
 from pocketseq.export import bundle
 from pocketseq.export.bundle import Options, export_bundle
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    CHECKSUM,
+    GOLDEN,
+    GOLDEN_BEAM,
+    LICENSES,
+    MANIFEST,
+    OUTPUTS,
+    README,
+    SAVED_MODEL,
+    SCORE,
+    TARGET_VOCABULARY,
+    TEXT,
+    TRANSLATE,
+    TRANSLATE_BEAM,
+    tflite_name,
+)
+from pocketseq.export.exporter import Outcome
+from pocketseq.export.folders import refuse_to_destroy
+from pocketseq.export.recipes import RECIPES
 from pocketseq.export.runtime import Translator, text_of
+from pocketseq.export.tflite import files
 from pocketseq.export.tflite.flatbuffer import forbidden_operators, operators
-from pocketseq.export.tflite.quantization import RECIPES
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.model import EncoderDecoder
 from pocketseq.pipeline.runs import Run
@@ -28,9 +49,6 @@ from pocketseq.pipeline.text.special import END
 
 BEAM = 3
 LENGTHS = (16, 8)
-OUTPUTS = ["text", "score", "alignment"]
-# By what an export is known.
-OLD_MANIFEST = {"format": 1, "signatures": {}, "models": {}, "recipe": {}}
 # Name: source length, hypotheses.
 SIGNATURES = {
     "translate": (16, 1),
@@ -81,7 +99,7 @@ def dev_texts(corpus_folder):
 
 @pytest.fixture(scope="module")
 def manifest(report):
-    return json.loads((report.folder / "manifest.json").read_text(encoding="utf-8"))
+    return json.loads((report.folder / MANIFEST).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", params=RECIPES)
@@ -91,7 +109,7 @@ def recipe(request):
 
 @pytest.fixture(scope="module")
 def path(report, recipe):
-    return report.folder / f"model-{recipe}.tflite"
+    return report.folder / tflite_name(recipe)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +120,8 @@ def model(path):
 
 def failed_export(run, folder, **options):
     """Exports what must not pass, and checks that nothing is left behind."""
-    chosen = Options(**{"recipes": ("float32",), **options})
-    report = export_bundle(run, chosen, output=folder / "out")
+    asked = Options(**{"recipes": ("float32",), **options})
+    report = export_bundle(run, asked, output=folder / "out")
     assert not report.passed
     assert list(folder.iterdir()) == []
     return report.failures
@@ -111,22 +129,22 @@ def failed_export(run, folder, **options):
 
 def test_a_good_export_passes_and_writes_every_file(report):
     assert {path.name for path in report.folder.iterdir()} == {
-        *(f"model-{recipe}.tflite" for recipe in RECIPES),
-        "saved_model",
-        "manifest.json",
-        "golden.jsonl",
-        "golden_beam.jsonl",
-        "README.md",
-        "LICENSES.md",
+        *(tflite_name(recipe) for recipe in RECIPES),
+        SAVED_MODEL,
+        MANIFEST,
+        GOLDEN,
+        GOLDEN_BEAM,
+        README,
+        LICENSES,
     }
-    assert (report.folder / "saved_model" / "saved_model.pb").is_file()
+    assert (report.folder / SAVED_MODEL / "saved_model.pb").is_file()
 
 
 def test_the_report_has_a_row_for_keras_and_for_each_file(report):
     names = [file.name for file in report.files]
     assert names == ["Keras", *RECIPES]
     for file in report.files[1:]:
-        path = report.folder / f"model-{file.name}.tflite"
+        path = report.folder / tflite_name(file.name)
         assert file.bytes == path.stat().st_size
         assert file.loss == pytest.approx(file.dev["wer"] - report.files[0].dev["wer"])
     # Greedy and beam, of both lengths, and of the SavedModel.
@@ -144,7 +162,7 @@ def test_files_are_the_smaller_the_fewer_bits_and_lose_little(report):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_float32_equals_keras_in_every_signature(report, keras, dev_texts, length):
-    file = Translator(report.folder / "model-float32.tflite", length=length)
+    file = Translator(report.folder / tflite_name("float32"), length=length)
     sized = keras.resized(length)
     texts = [*dev_texts[:40], "abcdefabcdefabcdef", "", "xa\u00e9"]
     for beam in (1, BEAM):
@@ -156,11 +174,12 @@ def test_float32_equals_keras_in_every_signature(report, keras, dev_texts, lengt
             for one, other in zip(wanted, found, strict=True):
                 assert (other.source, other.text) == (one.source, one.text)
                 assert other.score == pytest.approx(one.score, abs=1e-4)
+                assert one.alignment is not None and other.alignment is not None
                 np.testing.assert_allclose(other.alignment, one.alignment, atol=1e-3)
 
 
 def test_weights_are_stored_once_for_all_signatures(report, keras):
-    data = (report.folder / "model-float32.tflite").read_bytes()
+    data = (report.folder / tflite_name("float32")).read_bytes()
     decoder = keras.model.decoder
     for weight in (
         decoder.lstm[0].recurrent_kernel, decoder.readout.kernel,
@@ -225,7 +244,7 @@ def test_outputs_have_one_order_by_position_in_every_signature(model):
     for signature in model.signatureDefs:
         graph = model.subgraphs[signature.subgraphIndex]
         names = {tensor.tensorIndex: tensor.name for tensor in signature.outputs}
-        assert [names[index].decode() for index in graph.outputs] == OUTPUTS
+        assert tuple(names[index].decode() for index in graph.outputs) == OUTPUTS
         assert [tensor.name.decode() for tensor in signature.inputs] == ["text"]
 
 
@@ -250,7 +269,7 @@ def test_no_file_has_an_operator_that_a_stock_runtime_lacks(path, recipe, manife
 
 
 def test_int4_weights_are_never_the_one_that_some_runtimes_compute_wrongly(report):
-    data = (report.folder / "model-int4.tflite").read_bytes()
+    data = (report.folder / tflite_name("int4")).read_bytes()
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
     buffers = {
         tensor.buffer
@@ -281,13 +300,13 @@ def test_any_int32_pattern_gets_a_defined_answer(path):
 
 
 def assert_defined(found):
-    texts, alignment = found["text"], found["alignment"]
+    texts, alignment = found[TEXT], found[ALIGNMENT]
     real = np.cumsum(texts == 0, axis=1) == 0
     assert (texts >= 0).all() and (texts <= 0x10FFFF).all()
     assert not ((texts >= 0xD800) & (texts <= 0xDFFF)).any()
     assert not texts[~real].any()
-    assert np.isfinite(found["score"]).all() and (found["score"] <= 0).all()
-    assert (np.diff(found["score"]) <= 0).all()
+    assert np.isfinite(found[SCORE]).all() and (found[SCORE] <= 0).all()
+    assert (np.diff(found[SCORE]) <= 0).all()
     np.testing.assert_allclose(alignment[real].sum(axis=1), 1, atol=1e-3)
     assert not alignment[~real].any()
 
@@ -300,10 +319,10 @@ def test_empty_text_gives_empty_text_and_score_0(path):
 def test_a_lone_file_describes_itself(path, keras, manifest, tmp_path):
     alone = Path(shutil.copy(path, tmp_path / "alone.tflite"))
     with zipfile.ZipFile(io.BytesIO(alone.read_bytes())) as files:
-        inside = json.loads(files.read("manifest.json"))
-        lines = files.read("target_vocabulary.txt").decode().splitlines()
+        inside = json.loads(files.read(MANIFEST))
+        lines = files.read(TARGET_VOCABULARY).decode().splitlines()
     # What the file is; how good it is was measured when it was there.
-    assert inside == {**manifest, "models": {}, "flatbuffer_sha256": ANY}
+    assert inside == {**manifest, "models": {}, CHECKSUM: ANY}
     assert tuple(lines) == keras.target_tokenizer.pieces
     assert Translator(alone)("abc") == keras.translate(["abc"])[0][0].text
 
@@ -316,7 +335,7 @@ def test_the_manifest_says_what_is_in_the_folder(report, manifest):
     assert list(manifest["models"]) == list(RECIPES)
     for name, model in manifest["models"].items():
         data = (report.folder / model["file"]).read_bytes()
-        assert model["file"] == f"model-{name}.tflite"
+        assert model["file"] == tflite_name(name)
         assert model["bytes"] == len(data)
         assert model["sha256"] == hashlib.sha256(data).hexdigest()
         assert model["quality"]["examples"] == 150
@@ -333,7 +352,7 @@ def test_a_scale_a_row_needs_a_newer_runtime(manifest):
 
 
 def test_golden_lines_hold_in_every_file(report, path, recipe):
-    text = (report.folder / "golden.jsonl").read_text(encoding="utf-8")
+    text = (report.folder / GOLDEN).read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) >= 100
     assert any(not line["text"].isalpha() for line in lines)
@@ -343,9 +362,9 @@ def test_golden_lines_hold_in_every_file(report, path, recipe):
         codes = [ord(c) for c in line["text"].split("\0")[0][:16]]
         row[0, : len(codes)] = codes
         found = translator.run(row)
-        assert text_of(found["text"][0]) == line["translation"]
+        assert text_of(found[TEXT][0]) == line["translation"]
         tolerance = 1e-3 if recipe == "float32" else 0.05
-        assert abs(found["score"][0] - line["score"]) <= tolerance
+        assert abs(found[SCORE][0] - line["score"]) <= tolerance
 
 
 @pytest.mark.parametrize("xnnpack", [True, False])
@@ -356,22 +375,20 @@ def test_golden_lines_hold_under_all_kernels(report, path, recipe, xnnpack):
         str(path),
         experimental_op_resolver_type=OpResolverType.AUTO if xnnpack else kernels,
     )
-    run = interpreter.get_signature_runner("translate")
-    run_beam = interpreter.get_signature_runner("translate_beam")
+    run = interpreter.get_signature_runner(TRANSLATE)
+    run_beam = interpreter.get_signature_runner(TRANSLATE_BEAM)
     tolerance = 1e-3 if recipe == "float32" else 0.05
-    for line in golden(report, "golden.jsonl"):
+    for line in golden(report, GOLDEN):
         assert list(line) == ["text", "translation", "score", "search"]
         found = run(text=as_an_app_does(line["text"]))
-        assert text_of(found["text"][0]) == line["translation"]
-        assert abs(found["score"][0] - line["score"]) <= tolerance
-    for line in golden(report, "golden_beam.jsonl"):
+        assert text_of(found[TEXT][0]) == line["translation"]
+        assert abs(found[SCORE][0] - line["score"]) <= tolerance
+    for line in golden(report, GOLDEN_BEAM):
         found = run_beam(text=as_an_app_does(line["text"]))
         there = len(line["translations"])
-        texts = [text_of(codes) for codes in found["text"]]
+        texts = [text_of(codes) for codes in found[TEXT]]
         assert texts[:there] == line["translations"]
-        np.testing.assert_allclose(
-            found["score"][:there], line["scores"], atol=tolerance
-        )
+        np.testing.assert_allclose(found[SCORE][:there], line["scores"], atol=tolerance)
 
 
 def test_golden_lines_are_chosen_under_both_sets_of_kernels(
@@ -391,6 +408,27 @@ def test_golden_lines_are_chosen_under_both_sets_of_kernels(
     assert asked == [(None, [True, False]), (2, [True, False])]
 
 
+def test_another_exporter_is_one_function(small_run, tmp_path, monkeypatch):
+    def export_name(trained, options, folder):
+        assert len(trained.sets["dev"].expected) == 8 and options.saved_model
+        (folder / "model-name.tflite").write_text(trained.config.name)
+        return Outcome(notes=("a note",))
+
+    monkeypatch.setattr(bundle, "EXPORTERS", (export_name,))
+    options = Options(recipes=(), saved_model=True)
+    report = export_bundle(small_run, options, output=tmp_path / "out")
+    assert report.passed and list(report.notes) == ["a note"]
+    assert (tmp_path / "out" / "model-name.tflite").read_text() == "backwards"
+
+
+def test_after_a_failure_no_other_exporter_is_asked(small_run, tmp_path, monkeypatch):
+    def failing(trained, options, folder):
+        return Outcome(failures=("a failure",))
+
+    monkeypatch.setattr(bundle, "EXPORTERS", (failing, None))  # which cannot be called
+    assert list(failed_export(small_run, tmp_path)) == ["a failure"]
+
+
 def golden(report, name):
     lines = (report.folder / name).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
@@ -402,8 +440,8 @@ def as_an_app_does(text):
 
 
 def test_golden_lines_say_with_which_search_they_were_found(report):
-    assert {line["search"] for line in golden(report, "golden.jsonl")} == {"greedy"}
-    lines = golden(report, "golden_beam.jsonl")
+    assert {line["search"] for line in golden(report, GOLDEN)} == {"greedy"}
+    lines = golden(report, GOLDEN_BEAM)
     assert len(lines) >= 20
     for line in lines:
         assert list(line) == ["text", "translations", "scores"]
@@ -421,7 +459,7 @@ def test_an_existing_folder_is_kept_without_force(trained_run, report):
 
 
 def test_an_export_knows_all_that_it_has_written(report):
-    bundle._refuse_to_destroy(report.folder, force=True)
+    refuse_to_destroy(report.folder, force=True)
 
 
 def test_force_replaces_no_folder_that_is_not_an_export(trained_run, tmp_path):
@@ -434,26 +472,26 @@ def test_force_replaces_no_folder_that_is_not_an_export(trained_run, tmp_path):
 def test_force_replaces_an_older_export(small_run, tmp_path):
     old = tmp_path / "out"
     old.mkdir()
-    (old / "manifest.json").write_text(json.dumps(OLD_MANIFEST))
-    (old / "model-int4.tflite").write_text("old")
+    (old / MANIFEST).write_text(OLD_BUNDLE)
+    (old / tflite_name("int4")).write_text("old")
     options = Options(recipes=(), saved_model=True)
     report = export_bundle(small_run, options, output=old, force=True)
     assert report.passed
     assert {path.name for path in old.iterdir()} == {
-        "saved_model", "manifest.json", "LICENSES.md"
+        SAVED_MODEL, MANIFEST, LICENSES
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_older_export_survives_one_that_fails(small_run, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").write_text(json.dumps(OLD_MANIFEST))
-    monkeypatch.setattr(bundle, "convert", lambda _: model_with_a_flex_operator())
+    (tmp_path / "out" / MANIFEST).write_text(OLD_BUNDLE)
+    monkeypatch.setattr(files, "convert", lambda _: model_with_a_flex_operator())
     options = Options(recipes=("float32",))
     report = export_bundle(small_run, options, output=tmp_path / "out", force=True)
     assert not report.passed
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MANIFEST]
 
 
 def wrong_weights(monkeypatch, change, *, only_beam=False):
@@ -461,7 +499,7 @@ def wrong_weights(monkeypatch, change, *, only_beam=False):
 
     The Keras model's answers are known already, and come from another copy.
     """
-    original = bundle.translate_function
+    original = files.translate_function
 
     def changed(translator, *, beam_size=None):
         bias = translator.model.decoder.output_bias
@@ -473,7 +511,7 @@ def wrong_weights(monkeypatch, change, *, only_beam=False):
         bias.assign(before)
         return function
 
-    monkeypatch.setattr(bundle, "translate_function", changed)
+    monkeypatch.setattr(files, "translate_function", changed)
 
 
 def test_a_wrong_weight_stops_the_export(small_run, tmp_path, monkeypatch):
@@ -500,7 +538,7 @@ def test_a_beam_that_differs_stops_the_export(small_run, tmp_path, monkeypatch):
 
 
 def test_a_forbidden_operator_stops_the_export(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle, "convert", lambda _: model_with_a_flex_operator())
+    monkeypatch.setattr(files, "convert", lambda _: model_with_a_flex_operator())
     (failure,) = failed_export(small_run, tmp_path)
     assert failure.startswith("float32: operators not allowed: CUSTOM:Flex")
 
@@ -526,14 +564,14 @@ def test_a_file_that_needs_a_newer_runtime_is_not_called_compatible(
     small_run, tmp_path, monkeypatch
 ):
     asked = []
-    original = bundle.quantize_weights
+    original = files.quantize_weights
 
     def quantize_weights(model, recipe, *, compatible):
         asked.append(compatible)
         return original(model, recipe, compatible=compatible)
 
-    monkeypatch.setattr(bundle, "quantize_weights", quantize_weights)
-    monkeypatch.setattr(bundle, "minimum_runtime", lambda _: "2.17.0")
+    monkeypatch.setattr(files, "quantize_weights", quantize_weights)
+    monkeypatch.setattr(files, "minimum_runtime", lambda _: "2.17.0")
     (failure,) = failed_export(small_run, tmp_path, compatible=True)
     assert failure.startswith("float32: needs runtime 2.17.0, expected at most 2.14.0")
     assert asked == [True]

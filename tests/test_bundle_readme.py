@@ -11,10 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import backwards
+from manifests import made_up_manifest
 from readme_lines import lines_of
 
 from pocketseq.export.bundle import Options, export_bundle
+from pocketseq.export.contract import (
+    GOLDEN_BEAM,
+    README,
+    TRANSLATE_BEAM,
+    ModelFile,
+    Side,
+    tflite_name,
+)
 from pocketseq.export.readme import bundle_readme, choose_example
+from pocketseq.pipeline.text.normalization import Normalization
 
 # What `pip install ai-edge-litert` brings and its interpreter imports.
 INSTALLED = ("ai_edge_litert", "numpy", "numpy.libs")
@@ -38,7 +48,7 @@ def folder(trained_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def readme(folder):
-    return (folder / "README.md").read_text(encoding="utf-8")
+    return (folder / README).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -128,22 +138,11 @@ def test_without_a_line_that_can_be_shown_the_example_is_empty():
 def made_up(*, alphabet="ab", runtimes=None, **changes):
     """A README for a made-up manifest."""
     runtimes = runtimes or {"float32": "2.8.0", "int8": "2.17.0"}
-    side = {
-        "tokenizer": "character", "max_code_points": 64,
-        "normalization": {"fold_case": False, "decompose": False},
-    }  # fmt: skip
-    tensor = {"shape": [1, 64]}
-    manifest = {
-        "name": "name", "task": "task", "source": side,
-        "target": side | {"max_code_points": 128},
-        "signatures": {"translate": {"inputs": [tensor], "outputs": [tensor] * 3}},
-        "models": {
-            name: {"file": f"model-{name}.tflite", "bytes": 1234567,
-                   "minimum_runtime": runtime}
-            for name, runtime in runtimes.items()
-        },
-        "recipe": {"search": {"length_penalty": 1.0}},
-    } | changes  # fmt: skip
+    models = {
+        name: ModelFile(tflite_name(name), 1234567, "", runtime)
+        for name, runtime in runtimes.items()
+    }
+    manifest = made_up_manifest([(64, 128)], models=models, **changes)
     return bundle_readme(
         manifest,
         descriptions=dict.fromkeys(runtimes, "A sentence."),
@@ -187,10 +186,7 @@ def test_a_large_alphabet_is_cut_short():
 
 
 def test_normalisation_is_told_in_words():
-    source = {
-        "tokenizer": "word", "max_code_points": 64,
-        "normalization": {"fold_case": True, "decompose": True},
-    }  # fmt: skip
+    source = Side("word", Normalization(fold_case=True, decompose=True), 64)
     readme = flat(made_up(source=source))
     assert "Upper and lower case are the same to it." in readme
     assert "takes letters with accents apart" in readme
@@ -198,13 +194,10 @@ def test_normalisation_is_told_in_words():
 
 
 def test_beam_signatures_come_with_how_to_call_them_and_with_their_golden_lines():
-    tensor = {"shape": [1, 64]}
-    sides = {"inputs": [tensor], "outputs": [tensor] * 3}
-    signatures = {"translate": sides, "translate_beam": sides}
-    readme = flat(made_up(signatures=signatures, beam_size=4))
-    assert 'get_signature_runner("translate_beam")' in readme
-    assert "`golden_beam.jsonl`" in readme
-    assert "`golden_beam.jsonl`" not in made_up()
+    readme = flat(made_up(beam_size=4))
+    assert f'get_signature_runner("{TRANSLATE_BEAM}")' in readme
+    assert f"`{GOLDEN_BEAM}`" in readme
+    assert f"`{GOLDEN_BEAM}`" not in made_up()
     assert "called by name" not in made_up()
 
 

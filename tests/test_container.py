@@ -12,8 +12,19 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
+from manifests import made_up_manifest
 
-from pocketseq.export import runtime
+from pocketseq.export import contract, runtime
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    CHECKSUM,
+    OUTPUTS,
+    SCORE,
+    SOURCE_VOCABULARY,
+    TARGET_VOCABULARY,
+    TEXT,
+    TRANSLATE,
+)
 from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.export.tflite.container import read_container
 from pocketseq.export.tflite.conversion import convert
@@ -21,37 +32,22 @@ from pocketseq.export.tflite.flatbuffer import attach_files, finished, packed
 from pocketseq.export.tflite.metadata import attach_metadata
 from pocketseq.pipeline.errors import UserError
 
-OUTPUTS = ["text", "score", "alignment"]
-FILES = {"source_vocabulary.txt": "a\nb\n" * 20, "target_vocabulary.txt": "AH\n" * 9}
-MANIFEST = {
-    "name": "shift",
-    "task": "the next letter",
-    "target": {"tokenizer": "character", "normalization": {}},
-    "signatures": {
-        "translate": {
-            "inputs": [{"name": "text", "shape": [1, 3]}],
-            "outputs": [
-                {"name": "text", "shape": [1, 3]},
-                {"name": "score", "shape": [1]},
-                {"name": "alignment", "shape": [1, 3, 3]},
-            ],
-        }
-    },
-    "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
-}
+FILES = {SOURCE_VOCABULARY: "a\nb\n" * 20, TARGET_VOCABULARY: "AH\n" * 9}
+MANIFEST = made_up_manifest(name="shift")
+VALUES = json.loads(MANIFEST.to_json())
 
 
-@tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name="text")])
+@tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name=TEXT)])
 def shift(text):
     """A stand-in for a model: each letter becomes the next one."""
     real = tf.cast(text > 0, tf.int32)
     alignment = tf.eye(3)[None] * tf.cast(real, tf.float32)[..., None]
-    return {"text": text + real, "score": tf.constant([-0.5]), "alignment": alignment}
+    return {TEXT: text + real, SCORE: tf.constant([-0.5]), ALIGNMENT: alignment}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return finished(convert({"translate": shift}), OUTPUTS)
+    return finished(convert({TRANSLATE: shift}), OUTPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +101,7 @@ def damages(whole, start, count):
 
 def test_a_whole_file_opens(whole, path):
     assert refusal(path, whole) == ""
-    assert read_manifest(path)["name"] == "shift"
+    assert read_manifest(path).name == "shift"
 
 
 def test_damage_anywhere_is_one_line_or_does_no_harm(whole, start, path):
@@ -169,14 +165,14 @@ def test_the_runtime_gets_what_was_checked_and_no_path(whole, path, monkeypatch)
 
 
 def with_manifest(model, text):
-    return attach_files(model, {"manifest.json": text})
+    return attach_files(model, {contract.MANIFEST: text})
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "", "[]", "null", "7", "{", "{}", "[" * 200_000, '{"target": 1}',
-        json.dumps({**MANIFEST, "target": {}}), json.dumps({**MANIFEST, "recipe": []}),
+        json.dumps({**VALUES, "target": {}}), json.dumps({**VALUES, "recipe": []}),
         "\ud800".encode("utf-8", "surrogatepass"), "\x00",
     ],
     ids=range(12),
@@ -187,7 +183,7 @@ def test_a_manifest_that_none_of_ours_is_is_refused(model, path, text):
 
 @pytest.mark.parametrize("value", [None, 1, "", "0" * 64, ["a"]])
 def test_a_checksum_that_none_is_does_not_count_as_an_older_file(model, path, value):
-    text = json.dumps({**MANIFEST, "flatbuffer_sha256": value})
+    text = json.dumps({**VALUES, CHECKSUM: value})
     assert "its checksum is not" in refusal(path, with_manifest(model, text))
 
 
@@ -195,7 +191,7 @@ def test_a_file_of_before_there_were_checksums_opens_with_a_warning(
     model, path, caplog, monkeypatch
 ):
     monkeypatch.setattr(runtime.logger, "propagate", True)
-    older = with_manifest(model, json.dumps(MANIFEST))
+    older = with_manifest(model, MANIFEST.to_json())
     assert refusal(path, older) == ""
     (record,) = caplog.records
     assert "an older export without a checksum" in record.getMessage()
@@ -203,15 +199,15 @@ def test_a_file_of_before_there_were_checksums_opens_with_a_warning(
 
 
 def test_no_damage_makes_an_older_file_of_one_with_a_checksum(whole, start, path):
-    text = json.dumps(MANIFEST).encode()
+    text = MANIFEST.to_json().encode()
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        manifest = archive.read("manifest.json")
+        manifest = archive.read(contract.MANIFEST)
     assert b'"flatbuffer_sha256"' in manifest and text != manifest
     # The name of the key, as it would be if a bit of it had flipped.
     changed = manifest.replace(b"flatbuffer_sha256", b"flatbuffer_sha257")
     stored = io.BytesIO(whole[:start])
     with zipfile.ZipFile(stored, "a") as archive:
-        archive.writestr("manifest.json", manifest)
+        archive.writestr(contract.MANIFEST, manifest)
     data = stored.getvalue()
     assert refusal(path, data) == ""
     assert "Bad CRC-32" in refusal(path, data.replace(manifest, changed))
@@ -222,10 +218,10 @@ def test_a_model_that_is_not_the_manifests_is_refused_by_its_signatures(path):
     def other(other):
         return {"text": other + 1}
 
-    model = convert({"translate": other})
+    model = convert({TRANSLATE: other})
     data = with_manifest(
         model,
-        json.dumps({**MANIFEST, "flatbuffer_sha256": sha256(model).hexdigest()}),
+        json.dumps({**VALUES, CHECKSUM: sha256(model).hexdigest()}),
     )
     assert "the runtime cannot run it" in refusal(path, data)
 
@@ -235,12 +231,12 @@ def test_all_files_are_read(whole, path):
     container = read_container(path)
     assert container.data == whole and container.is_checked
     assert {n: f.decode() for n, f in container.files.items()} == {
-        "manifest.json": json.dumps(container.manifest, indent=2) + "\n", **FILES
+        contract.MANIFEST: container.manifest.to_json(), **FILES
     }  # fmt: skip
 
 
 def test_the_checksum_is_there_and_the_model_unchanged(model, whole, start):
     row = np.array([[97, 98, 0]], np.int32)
     for content in (whole, whole[:start]):
-        found = Interpreter(model_content=content).get_signature_runner("translate")
-        assert found(text=row)["text"].tolist() == [[98, 99, 0]]
+        found = Interpreter(model_content=content).get_signature_runner(TRANSLATE)
+        assert found(text=row)[TEXT].tolist() == [[98, 99, 0]]

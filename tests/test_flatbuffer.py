@@ -12,6 +12,15 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    MANIFEST,
+    OUTPUTS,
+    SCORE,
+    TEXT,
+    TRANSLATE,
+    TRANSLATE_BEAM,
+)
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import (
     ALLOWED_OPERATORS,
@@ -24,21 +33,20 @@ from pocketseq.export.tflite.flatbuffer import (
     vocabulary_text,
 )
 
-OUTPUTS = ["text", "score", "alignment"]
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
 
 
 @cache
 def small_model():
-    @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name="text")])
+    @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name=TEXT)])
     def function(text):
         return {
-            "text": text + 1,
-            "score": tf.constant([0.5]),
-            "alignment": tf.cast(text, tf.float32)[..., None] * 2.0,
+            TEXT: text + 1,
+            SCORE: tf.constant([0.5]),
+            ALIGNMENT: tf.cast(text, tf.float32)[..., None] * 2.0,
         }
 
-    return convert({"translate": function})
+    return convert({TRANSLATE: function})
 
 
 @cache
@@ -46,7 +54,7 @@ def model_with_weights():
     """Two signatures with the same weights, in a product that a loop repeats."""
 
     def function(rounds):
-        @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name="text")])
+        @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.int32, name=TEXT)])
         def call(text):
             rows, _ = tf.while_loop(
                 lambda _, count: count < rounds,
@@ -57,11 +65,11 @@ def model_with_weights():
                 [tf.cast(text, tf.float32), tf.constant(0)],
             )
             total = tf.reduce_sum(rows, axis=1)
-            return {"text": text, "score": total, "alignment": rows[..., None]}
+            return {TEXT: text, SCORE: total, ALIGNMENT: rows[..., None]}
 
         return call
 
-    return convert({"translate": function(1), "translate_beam": function(2)})
+    return convert({TRANSLATE: function(1), TRANSLATE_BEAM: function(2)})
 
 
 def unpacked(model):
@@ -111,28 +119,28 @@ def model_with_a_flex_operator():
     return converter.convert()
 
 
-@pytest.mark.parametrize("order", [OUTPUTS, ["score", "alignment", "text"]])
+@pytest.mark.parametrize("order", [OUTPUTS, (SCORE, ALIGNMENT, TEXT)])
 def test_outputs_come_in_the_promised_order_by_position_and_by_name(order):
     model = finished(small_model(), order)
     interpreter = Interpreter(model_content=model)
     interpreter.allocate_tensors()
-    shapes = {"text": [1, 3], "score": [1], "alignment": [1, 3, 1]}
+    shapes = {TEXT: [1, 3], SCORE: [1], ALIGNMENT: [1, 3, 1]}
     found = [list(output["shape"]) for output in interpreter.get_output_details()]
     assert found == [shapes[name] for name in order]
     (signature,) = unpacked(model).signatureDefs
-    assert [output.name.decode() for output in signature.outputs] == order
+    assert tuple(output.name.decode() for output in signature.outputs) == order
     found = run(model)
-    np.testing.assert_array_equal(found["text"], [[2, 3, 4]])
-    np.testing.assert_array_equal(found["alignment"], [[[2], [4], [6]]])
-    np.testing.assert_array_equal(found["score"], [0.5])
+    np.testing.assert_array_equal(found[TEXT], [[2, 3, 4]])
+    np.testing.assert_array_equal(found[ALIGNMENT], [[[2], [4], [6]]])
+    np.testing.assert_array_equal(found[SCORE], [0.5])
 
 
-def run(model, name="translate"):
+def run(model, name=TRANSLATE):
     runner = Interpreter(model_content=model).get_signature_runner(name)
     return runner(text=np.array([[1, 2, 3]], np.int32))
 
 
-@pytest.mark.parametrize("name", ["translate", "translate_beam"])
+@pytest.mark.parametrize("name", [TRANSLATE, TRANSLATE_BEAM])
 def test_a_finished_model_answers_as_before(name):
     expected, found = (
         run(model, name)
@@ -141,9 +149,9 @@ def test_a_finished_model_answers_as_before(name):
     for output in OUTPUTS:
         np.testing.assert_array_equal(found[output], expected[output])
     rows: np.ndarray = np.array([[1, 2, 3]], np.float32)
-    for _ in range(1 + (name == "translate_beam")):
+    for _ in range(1 + (name == TRANSLATE_BEAM)):
         rows = rows @ WEIGHTS @ WEIGHTS.T
-    np.testing.assert_allclose(found["alignment"][..., 0], rows, rtol=1e-4)
+    np.testing.assert_allclose(found[ALIGNMENT][..., 0], rows, rtol=1e-4)
 
 
 def test_finishing_twice_changes_nothing():
@@ -186,9 +194,9 @@ def test_equal_weights_of_several_signatures_are_stored_once():
     for start, data in vectors(model):
         starts.setdefault(data, set()).add(start)
     assert all(len(places) == 1 for places in starts.values())
-    for name in ("translate", "translate_beam"):
-        expected = run(model_with_weights(), name)["score"]
-        np.testing.assert_array_equal(run(model, name)["score"], expected)
+    for name in (TRANSLATE, TRANSLATE_BEAM):
+        expected = run(model_with_weights(), name)[SCORE]
+        np.testing.assert_array_equal(run(model, name)[SCORE], expected)
 
 
 def test_names_and_parameters_that_say_nothing_are_dropped():
@@ -280,11 +288,11 @@ def test_no_operator_that_keeps_state_is_allowed():
 
 def test_attached_files_are_a_zip_at_the_end_and_the_model_still_runs():
     model = small_model()
-    with_files = attach_files(model, {"manifest.json": '{"format": 1}'})
+    with_files = attach_files(model, {MANIFEST: '{"format": 1}'})
     assert with_files.startswith(model)
     with zipfile.ZipFile(io.BytesIO(with_files)) as archive:
-        assert json.loads(archive.read("manifest.json")) == {"format": 1}
-    assert run(with_files)["text"].tolist() == [[2, 3, 4]]
+        assert json.loads(archive.read(MANIFEST)) == {"format": 1}
+    assert run(with_files)[TEXT].tolist() == [[2, 3, 4]]
 
 
 def test_a_vocabulary_has_one_piece_a_line_whatever_is_in_the_pieces():

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_runtime import write_file
 
 from pocketseq.export.checks.golden import golden_lines
 from pocketseq.export.checks.verification import smallest_beam_margins
+from pocketseq.export.contract import SCORE, TEXT, TRANSLATE, TRANSLATE_BEAM
 from pocketseq.export.runtime import Translator, text_of
 from pocketseq.pipeline.translation import NO_SCORE
 
@@ -67,15 +69,15 @@ def run(request, path, beam):
     interpreter = Interpreter(
         str(path), experimental_op_resolver_type=KERNELS[request.param]
     )
-    name = "translate_beam" if beam else "translate"
+    name = TRANSLATE_BEAM if beam else TRANSLATE
     runner = interpreter.get_signature_runner(name)
 
     def run(codes):
         row = np.zeros((1, N), np.int32)
         row[0, : len(codes)] = codes
         found = runner(text=row)
-        there = found["score"] >= NO_SCORE
-        return [text_of(c) for c in found["text"][there]], found["score"][there]
+        there = found[SCORE] >= NO_SCORE
+        return [text_of(c) for c in found[TEXT][there]], found[SCORE][there]
 
     return run
 
@@ -157,7 +159,7 @@ class Differing:
 )
 def test_all_files_agree_on_a_line(keras, files, sources, beam, change):
     opener, tolerance = files[0]
-    other = (partial(Differing, opener, change), tolerance)
+    other: Any = (partial(Differing, opener, change), tolerance)
     found = golden_lines(keras, [*files, other], sources[:30], beam_size=beam)
     texts = [composed(json.loads(line)["text"]) for line in found]
     assert texts and not any("d" in text[:N] for text in texts)

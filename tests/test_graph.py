@@ -5,6 +5,14 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from random_models import TEXTS, random_translator
 
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    OUTPUTS,
+    SCORE,
+    TEXT,
+    TRANSLATE,
+    TRANSLATE_BEAM,
+)
 from pocketseq.export.graph import translate as graph
 from pocketseq.export.runtime import text_of
 from pocketseq.export.tflite.conversion import convert
@@ -13,7 +21,6 @@ from pocketseq.pipeline.search import LengthBound
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.translator import ModelTranslator
 
-OUTPUTS = ["text", "score", "alignment"]
 BEAM = 3
 FOLDED = Normalization(fold_case=True)
 DECOMPOSED = Normalization(decompose=True)
@@ -55,8 +62,8 @@ class Case:
         self.translator = translator
         self.length = translator.source_tokenizer.max_code_points
         functions = {
-            "translate": graph.translate_function(translator),
-            "translate_beam": graph.translate_function(translator, beam_size=BEAM),
+            TRANSLATE: graph.translate_function(translator),
+            TRANSLATE_BEAM: graph.translate_function(translator, beam_size=BEAM),
         }
         self.model = finished(convert(functions), OUTPUTS)
         interpreter = Interpreter(model_content=self.model)
@@ -93,13 +100,13 @@ def assert_equals_keras(case, beam, expected):
         source = hypotheses[0].source
         found = case.run(source, beam)
         # The rest does not exist.
-        assert (found["score"][len(hypotheses) :] < -1e6).all(), ascii(source)
+        assert (found[SCORE][len(hypotheses) :] < -1e6).all(), ascii(source)
         for rank, wanted in enumerate(hypotheses):
-            score, alignment = found["score"][rank], found["alignment"][rank]
-            assert text_of(found["text"][rank]) == wanted.text, ascii(source)
+            score, alignment = found[SCORE][rank], found[ALIGNMENT][rank]
+            assert text_of(found[TEXT][rank]) == wanted.text, ascii(source)
             assert score == pytest.approx(wanted.score, abs=1e-3)
             size = len(wanted.text)
-            assert not found["text"][rank, size:].any()
+            assert not found[TEXT][rank, size:].any()
             assert not alignment[size:].any()
             assert not alignment[:, len(source) :].any()
             np.testing.assert_allclose(
@@ -130,7 +137,7 @@ def test_no_text_grows_beyond_the_bound_for_its_length(case, greedy):
         if not words:
             continue
         # A token is a character.
-        length = len(text_of(case.run(best.source, 1)["text"][0]))
+        length = len(text_of(case.run(best.source, 1)[TEXT][0]))
         limit = int(translator.length_bound.limit(words))
         assert length <= limit
         at_the_bound += length == limit
@@ -167,8 +174,8 @@ def test_a_model_that_never_ends_returns_when_its_buffers_are_full(case, greedy)
     full = [best for (best,) in greedy if best.source]
     for best in full:
         found = case.run(best.source, 1)
-        assert len(text_of(found["text"][0])) == 32
-        assert found["score"][0] == pytest.approx(best.score, abs=1e-3)
+        assert len(text_of(found[TEXT][0])) == 32
+        assert found[SCORE][0] == pytest.approx(best.score, abs=1e-3)
     assert len(full) > 30
 
 
@@ -195,13 +202,13 @@ def test_any_int32_pattern_gets_a_defined_answer(case, beam):
     target_length = case.translator.target_tokenizer.max_code_points
     for row in hostile_rows(case.length, 50):
         found = case.runners[beam](text=row)
-        codes, alignment = found["text"], found["alignment"]
+        codes, alignment = found[TEXT], found[ALIGNMENT]
         assert codes.shape == (beam, target_length)
-        assert found["score"].shape == (beam,)
+        assert found[SCORE].shape == (beam,)
         assert alignment.shape == (beam, target_length, case.length)
         assert all(np.isfinite(found[name]).all() for name in OUTPUTS)
-        assert (np.diff(found["score"]) <= 0).all()
-        assert (found["score"] <= 0).all()
+        assert (np.diff(found[SCORE]) <= 0).all()
+        assert (found[SCORE] <= 0).all()
         assert (codes >= 0).all() and (codes <= 0x10FFFF).all()
         assert not ((codes >= 0xD800) & (codes <= 0xDFFF)).any()
         real = np.cumsum(codes == 0, axis=1) == 0
@@ -214,8 +221,8 @@ def test_any_int32_pattern_gets_a_defined_answer(case, beam):
 def test_an_empty_text_gives_empty_text_and_score_0(case):
     for beam in case.runners:
         found = case.run("", beam)
-        assert not found["text"].any() and not found["alignment"].any()
-        assert found["score"][0] == 0
+        assert not found[TEXT].any() and not found[ALIGNMENT].any()
+        assert found[SCORE][0] == 0
 
 
 def test_only_allowed_operators_are_used(case):

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import backwards
+from manifests import OLD_BUNDLE
 from test_cli import mistake_in, output_of, run_command
 
 import pocketseq
 from pocketseq.export import bundle
-from pocketseq.export.bundle import Options, export_bundle
+from pocketseq.export.bundle import Options, Report, export_bundle
+from pocketseq.export.contract import LICENSES, MANIFEST, SAVED_MODEL, tflite_name
 from pocketseq.pipeline.runs import Run, read_arrays, write_arrays
 
 CLI = Path(__file__).parents[1] / "cli.py"
@@ -244,27 +246,20 @@ def test_a_line_that_is_not_utf_8_is_named(trained_run):
 
 # An export under way, without TensorFlow.
 
-MANIFEST = {"format": 1, "signatures": {}, "models": {}, "recipe": {}}
+OLD = json.loads(OLD_BUNDLE)
 
 
-class FakeExport:
-    """Writes a bundle of one file."""
-
-    files = ("manifest.json",)
-
-    def __init__(self, run, options):
-        self.config = run.config()
-        self.reports, self.failures, self.notes = [], [], []
-
-    def write_bundle(self, folder):
-        (folder / "manifest.json").write_text(json.dumps({**MANIFEST, "new": True}))
-        (folder / "LICENSES.md").write_text("new")
+def fake_bundle(run, options, folder):
+    """Writes a bundle of two files."""
+    (folder / MANIFEST).write_text(json.dumps({**OLD, "new": True}))
+    (folder / LICENSES).write_text("new")
+    return Report(folder, "wer", (), (), ())
 
 
 @pytest.fixture
 def export(trained_run, monkeypatch):
     """Returns a function that exports to a folder with --force."""
-    monkeypatch.setattr(bundle, "_Export", FakeExport)
+    monkeypatch.setattr(bundle, "write_bundle", fake_bundle)
 
     def export(folder):
         return export_bundle(
@@ -276,33 +271,32 @@ def export(trained_run, monkeypatch):
 
 def old_export(folder):
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
-    (folder / "model-int4.tflite").write_text("old")
-    (folder / "saved_model").mkdir()
-    (folder / "saved_model" / "saved_model.pb").write_text("old")
+    (folder / MANIFEST).write_text(OLD_BUNDLE)
+    (folder / tflite_name("int4")).write_text("old")
+    (folder / SAVED_MODEL).mkdir()
+    (folder / SAVED_MODEL / "saved_model.pb").write_text("old")
     return folder
 
 
 def assert_new(folder):
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["LICENSES.md", "manifest.json"]
-    assert json.loads((folder / "manifest.json").read_text())["new"]
+    assert names == [LICENSES, MANIFEST]
+    assert json.loads((folder / MANIFEST).read_text())["new"]
 
 
 def assert_old(folder):
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == [
-        "manifest.json", "model-int4.tflite", "saved_model",
-        "saved_model/saved_model.pb",
+        MANIFEST, tflite_name("int4"), SAVED_MODEL, f"{SAVED_MODEL}/saved_model.pb",
     ]  # fmt: skip
-    assert json.loads((folder / "manifest.json").read_text()) == MANIFEST
+    assert (folder / MANIFEST).read_text() == OLD_BUNDLE
 
 
 @pytest.mark.parametrize(
     "manifest",
     [
         '{"name": "My App", "start_url": "/", "icons": []}', "{}", "[]", "", "\x00",
-        json.dumps({**MANIFEST, "format": 2}), '{"format": 1}', "[" * 10**5,
-        json.dumps({**MANIFEST, "signatures": []}),
+        json.dumps({**OLD, "format": 2}), '{"format": 1}', "[" * 10**5,
+        json.dumps({**OLD, "signatures": []}),
     ],
 )  # fmt: skip
 def test_a_web_app_is_no_export(trained_run, manifest):
@@ -343,24 +337,19 @@ def test_a_mount_point_keeps_its_folder(export, monkeypatch):
     (folder / "lost+found").mkdir()
     number = folder.stat().st_ino
     monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "volume")
-    made: list[bool] = []
-    monkeypatch.setattr(
-        FakeExport, "__init__", told_of(made, folder, FakeExport.__init__)
-    )
+    made = []
+
+    def looked_at(run, options, bundle_folder):
+        made.append(len(list(folder.glob(".export-*"))) == 2)
+        return fake_bundle(run, options, bundle_folder)
+
+    monkeypatch.setattr(bundle, "write_bundle", looked_at)
     export(folder)
     assert made == [True]  # it worked inside, where all is one file system
     shutil.rmtree(folder / ".export-killed")
     (folder / "lost+found").rmdir()
     assert_new(folder)
     assert folder.stat().st_ino == number
-
-
-def told_of(made, folder, original):
-    def init(self, *arguments):
-        made.append(len(list(folder.glob(".export-*"))) == 2)
-        original(self, *arguments)
-
-    return init
 
 
 @pytest.mark.parametrize("number", ["EBUSY", "EXDEV"])
@@ -407,13 +396,11 @@ def test_what_fails_half_way_leaves_the_old_export(export, monkeypatch, mounted)
 
 
 def test_a_full_disk_under_an_export_is_one_line(trained_run, monkeypatch):
-    class Full(FakeExport):
-        def write_bundle(self, folder):
-            raise OSError(28, "No space left on device", str(folder / "a"))
+    def full(run, options, folder):
+        raise OSError(28, "No space left on device", str(folder / "a"))
 
-    monkeypatch.setattr(bundle, "_Export", Full)
+    monkeypatch.setattr(bundle, "write_bundle", full)
     arguments = ["--model", trained_run.folder, "--saved-model", "--output", "out"]
-    monkeypatch.setattr(Full, "make_saved_model", lambda *_: None, raising=False)
     assert "No space left on device" in mistake_in("export", *arguments)
     assert not Path("out").exists()
     assert list(Path().glob(".export-*")) == []

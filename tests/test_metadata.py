@@ -14,16 +14,28 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from manifests import made_up_manifest
 
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    CHECKSUM,
+    MANIFEST,
+    OUTPUTS,
+    SCORE,
+    SOURCE_VOCABULARY,
+    TARGET_VOCABULARY,
+    TEXT,
+    TRANSLATE,
+    TRANSLATE_BEAM,
+)
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import finished, minimum_runtime
 from pocketseq.export.tflite.metadata import attach_metadata, metadata_bytes
 
 N, M = 3, 4
-OUTPUTS = ["text", "score", "alignment"]
 FILES = {
-    "source_vocabulary.txt": "a\nß\n",
-    "target_vocabulary.txt": "AH\nEH\n",
+    SOURCE_VOCABULARY: "a\nß\n",
+    TARGET_VOCABULARY: "AH\nEH\n",
 }
 
 
@@ -46,7 +58,7 @@ def published():
 def translate(translations):
     """A stand-in for a model: its loop makes subgraphs that are no signature's."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1, N], tf.int32, name="text")])
+    @tf.function(input_signature=[tf.TensorSpec([1, N], tf.int32, name=TEXT)])
     def function(text):
         more, _ = tf.while_loop(
             lambda _, i: i < tf.reduce_max(text),
@@ -56,9 +68,9 @@ def translate(translations):
         padded = tf.pad(more, [[0, 0], [0, M - N]])
         alignment = tf.cast(padded[..., None] * more[:, None], tf.float32)
         return {
-            "text": tf.tile(padded, [translations, 1]),
-            "score": tf.fill([translations], 0.5),
-            "alignment": tf.tile(alignment, [translations, 1, 1]),
+            TEXT: tf.tile(padded, [translations, 1]),
+            SCORE: tf.fill([translations], 0.5),
+            ALIGNMENT: tf.tile(alignment, [translations, 1, 1]),
         }
 
     return function
@@ -66,29 +78,19 @@ def translate(translations):
 
 @cache
 def model():
-    functions = {"translate_beam": translate(2), "translate": translate(1)}
+    functions = {TRANSLATE_BEAM: translate(2), TRANSLATE: translate(1)}
     return finished(convert(functions), OUTPUTS)
 
 
-def manifest():
-    return {
-        "format": 1,
-        "name": "pronunciation",
-        "task": "grapheme to phoneme",
-        "signatures": {"translate": signature(1), "translate_beam": signature(2)},
-        "recipe": {"data": {"license": "BSD 2-Clause, © a university"}},
+def manifest(**changes):
+    recipe = {
+        "search": {"beam_size": 1},
+        "data": {"license": "BSD 2-Clause, © a university"},
     }
-
-
-def signature(translations):
-    shapes = [[translations, M], [translations], [translations, M, N]]
-    return {
-        "inputs": [{"name": "text", "shape": [1, N]}],
-        "outputs": [
-            {"name": name, "shape": shape}
-            for name, shape in zip(OUTPUTS, shapes, strict=True)
-        ],
-    }
+    options = {
+        "name": "pronunciation", "task": "grapheme to phoneme", "recipe": recipe,
+    }  # fmt: skip
+    return made_up_manifest([(N, M)], beam_size=2, **{**options, **changes})
 
 
 def buffers(model_bytes, name):
@@ -154,7 +156,7 @@ def test_tensors_have_names_descriptions_and_plain_content():
 
 
 def test_a_subgraph_without_signature_keeps_the_others_in_place():
-    subgraphs = ["translate", None, "translate_beam"]
+    subgraphs = [TRANSLATE, None, TRANSLATE_BEAM]
     found = parse(metadata_bytes(manifest(), FILES, subgraphs)).subgraphMetadata
     assert [subgraph.name for subgraph in found] == [
         b"translate",
@@ -169,15 +171,15 @@ def test_the_files_behind_the_model_are_the_ones_that_are_described():
     with_metadata = attach_metadata(model(), manifest(), files)
     with zipfile.ZipFile(io.BytesIO(with_metadata)) as archive:
         inside = {name: archive.read(name).decode() for name in archive.namelist()}
-    described_manifest = json.loads(inside.pop("manifest.json"))
-    assert described_manifest == {**manifest(), "flatbuffer_sha256": ANY}
+    described_manifest = json.loads(inside.pop(MANIFEST))
+    assert described_manifest == {**json.loads(manifest().to_json()), CHECKSUM: ANY}
     assert inside == files
     types = published().AssociatedFileType
     described = read(with_metadata).associatedFiles
     assert {file.name.decode(): file.type for file in described} == {
-        "manifest.json": types.DESCRIPTIONS,
-        "source_vocabulary.txt": types.VOCABULARY,
-        "target_vocabulary.txt": types.VOCABULARY,
+        MANIFEST: types.DESCRIPTIONS,
+        SOURCE_VOCABULARY: types.VOCABULARY,
+        TARGET_VOCABULARY: types.VOCABULARY,
         "notes.txt": types.UNKNOWN,
     }
     assert all(file.description for file in described[:3])
@@ -186,7 +188,7 @@ def test_the_files_behind_the_model_are_the_ones_that_are_described():
 def test_the_manifest_holds_the_checksum_of_all_bytes_before_the_files():
     with_metadata = attach_metadata(model(), manifest(), FILES)
     with zipfile.ZipFile(io.BytesIO(with_metadata)) as archive:
-        found = json.loads(archive.read("manifest.json"))["flatbuffer_sha256"]
+        found = json.loads(archive.read(MANIFEST))[CHECKSUM]
         start = min(entry.header_offset for entry in archive.infolist())
     assert sha256(with_metadata[:start]).hexdigest() == found
     # What is hashed is the model as it is stored, its metadata included.
@@ -197,14 +199,14 @@ def test_the_manifest_holds_the_checksum_of_all_bytes_before_the_files():
 def test_the_model_runs_as_before():
     with_metadata = attach_metadata(model(), manifest(), FILES)
     row = np.array([[1, 2, 3]], np.int32)
-    for name in ["translate", "translate_beam"]:
+    for name in [TRANSLATE, TRANSLATE_BEAM]:
         expected, found = (
             Interpreter(model_content=content).get_signature_runner(name)(text=row)
             for content in (model(), with_metadata)
         )
         for output in OUTPUTS:
             np.testing.assert_array_equal(found[output], expected[output])
-    assert found["text"][0].tolist() == [4, 5, 6, 0]
+    assert found[TEXT][0].tolist() == [4, 5, 6, 0]
 
 
 def test_other_metadata_stays():
@@ -221,7 +223,7 @@ def test_the_same_model_gives_the_same_bytes():
 
 def test_metadata_and_files_are_replaced():
     old = attach_metadata(
-        model(), manifest() | {"name": "an older and longer name"}, {"old.txt": "old"}
+        model(), manifest(name="an older and longer name"), {"old.txt": "old"}
     )
     new = attach_metadata(model(), manifest(), FILES)
     assert attach_metadata(old, manifest(), FILES) == new
@@ -229,10 +231,10 @@ def test_metadata_and_files_are_replaced():
 
 @pytest.mark.parametrize("change", ["order", "signature"])
 def test_a_manifest_of_another_model_is_refused(change):
-    other = json.loads(json.dumps(manifest()))
+    other = manifest()
     if change == "order":
-        other["signatures"]["translate"]["outputs"].reverse()
+        other.signatures[TRANSLATE].outputs.reverse()
     else:
-        del other["signatures"]["translate_beam"]
+        del other.signatures[TRANSLATE_BEAM]
     with pytest.raises(ValueError, match="the model's signatures are .* expected"):
         attach_metadata(model(), other, FILES)

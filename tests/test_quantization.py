@@ -9,13 +9,18 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from random_models import random_translator
 
+from pocketseq.export.contract import (
+    OUTPUTS,
+    SCORE,
+    TRANSLATE,
+)
 from pocketseq.export.graph.translate import translate_function
+from pocketseq.export.recipes import RECIPES
 from pocketseq.export.tflite import quantization
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import finished, minimum_runtime
-from pocketseq.export.tflite.quantization import RECIPES, quantize_weights
+from pocketseq.export.tflite.quantization import quantize_weights
 
-OUTPUTS = ["text", "score", "alignment"]
 TYPES = schema.TensorType
 FULLY_CONNECTED = schema.BuiltinOperator.FULLY_CONNECTED
 
@@ -94,7 +99,7 @@ def translator():
 @pytest.fixture(scope="module")
 def float32(translator):
     translator.model.use_tables(int8=True)
-    return convert({"translate": translate_function(translator)})
+    return convert({TRANSLATE: translate_function(translator)})
 
 
 @pytest.fixture(scope="module")
@@ -241,10 +246,10 @@ def test_every_file_runs_and_scores_about_alike(float32, quantized):
     row = np.array([[ord(character) for character in "cab dab "]], np.int32)
 
     def score(model):
-        runner = Interpreter(model_content=model).get_signature_runner("translate")
+        runner = Interpreter(model_content=model).get_signature_runner(TRANSLATE)
         found = runner(text=row)
         assert all(np.isfinite(found[name]).all() for name in OUTPUTS)
-        return found["score"][0]
+        return found[SCORE][0]
 
     expected = score(finished(float32, OUTPUTS))
     assert score(quantized["float16", False]) == pytest.approx(expected, abs=0.01)

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
+from manifests import made_up_manifest
 
 from pocketseq.export.checks.verification import compare
+from pocketseq.export.contract import OUTPUTS, Side, signature_keys
 from pocketseq.export.graph.translate import translate_function
 from pocketseq.export.runtime import Translator, text_of
 from pocketseq.export.tflite.container import read_container
@@ -18,38 +20,25 @@ from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import finished, packed
 from pocketseq.export.tflite.metadata import attach_metadata
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
 
 BEAM = 3
 LENGTHS = (16, 8)
-OUTPUTS = ["text", "score", "alignment"]
 WORDS = ["abc", "fed", "be", "cafe", "dad", "face", "abcdefab", "abcdefabc", ""]
 
 
 def write_file(path, translator, lengths, beam_size):
     """Writes a file as an export does, without all that an export checks."""
-    functions, signatures = {}, {}
-    for length in lengths:
-        sized = translator.resized(length)
-        m = sized.target_tokenizer.max_code_points
-        end = "" if length == lengths[0] else f"_{length}"
-        for beam in (None, beam_size) if beam_size else (None,):
-            name = f"translate_beam{end}" if beam else f"translate{end}"
-            functions[name] = translate_function(sized, beam_size=beam)
-            shapes = [[beam or 1, m], [beam or 1], [beam or 1, m, length]]
-            signatures[name] = {
-                "inputs": [{"name": "text", "shape": [1, length]}],
-                "outputs": [
-                    {"name": output, "shape": shape}
-                    for output, shape in zip(OUTPUTS, shapes, strict=True)
-                ],
-            }
-    manifest = {
-        "name": "backwards",
-        "task": "to spell a word backwards",
-        "target": {"tokenizer": "word", "normalization": {}},
-        "signatures": signatures,
-        "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
+    resized = {length: translator.resized(length) for length in lengths}
+    functions = {
+        key.name: translate_function(resized[key.length], beam_size=key.beam_size)
+        for key in signature_keys(lengths, beam_size)
     }
+    manifest = made_up_manifest(
+        {n: one.target_tokenizer.max_code_points for n, one in resized.items()},
+        beam_size=beam_size, name="backwards",
+        target=Side("word", NO_NORMALIZATION, 24),
+    )  # fmt: skip
     model = finished(convert(functions), OUTPUTS)
     path.write_bytes(attach_metadata(model, manifest, {}))
     return path
@@ -207,7 +196,7 @@ def test_it_knows_what_the_file_holds(translator):
     assert translator.max_code_points == 16
     assert translator.beam_size == BEAM
     assert translator.target_kind == "word"
-    assert translator.manifest["name"] == "backwards"
+    assert translator.manifest.name == "backwards"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +283,7 @@ def test_one_string_is_not_a_list_of_texts(translator):
 def test_one_translation_is_searched_greedily_unless_the_recipe_prefers_a_beam(
     translator, calls, monkeypatch
 ):
-    search = translator.manifest["recipe"]["search"]
+    search = translator.manifest.recipe["search"]
     assert search["beam_size"] == 1
     translator.translate(["abc"])
     monkeypatch.setitem(search, "beam_size", BEAM)

@@ -1,18 +1,27 @@
 """The SavedModel: strings in, strings out, where nothing of ours is installed."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from manifests import made_up_manifest
 from random_models import TEXTS, random_translator
 
+from pocketseq.export.contract import (
+    SCORE,
+    SERVING_DEFAULT,
+    TEXT,
+    TRANSLATE_BEAM,
+    Side,
+)
 from pocketseq.export.saved_model import SavedModelTranslator, save_saved_model
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.search import LengthBound
-from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION, Normalization
 
 BEAM = 3
 CASES = {
@@ -66,23 +75,14 @@ assert not any(name.startswith("pocketseq") for name in sys.modules)
 """
 
 
-def manifest(translator, beam_size):
-    """As much of a manifest as a SavedModel is read with."""
-    return {
-        "source": {"max_code_points": translator.source_tokenizer.max_code_points},
-        "target": {"tokenizer": translator.target_kind, "normalization": {}},
-        **({"beam_size": beam_size} if beam_size else {}),
-        "recipe": {"search": {"beam_size": 1}},
-    }
-
-
 def save(translator, folder, beam_size):
-    save_saved_model(
-        translator,
-        folder,
-        beam_size=beam_size,
-        manifest=manifest(translator, beam_size),
-    )
+    n = translator.source_tokenizer.max_code_points
+    m = translator.target_tokenizer.max_code_points
+    manifest = made_up_manifest(
+        [(n, m)], beam_size=beam_size,
+        target=Side(translator.target_kind, NO_NORMALIZATION, m),
+    )  # fmt: skip
+    save_saved_model(translator, folder, beam_size=beam_size, manifest=manifest)
     return folder
 
 
@@ -163,9 +163,9 @@ def test_more_texts_than_a_block_are_translated_in_order(translator, loaded):
 def test_no_texts_give_no_translations(loaded):
     assert loaded.translate([]) == []
     empty = tf.constant([], tf.string)
-    for name, shape in (("serving_default", (0,)), ("translate_beam", (0, BEAM))):
+    for name, shape in ((SERVING_DEFAULT, (0,)), (TRANSLATE_BEAM, (0, BEAM))):
         outputs = loaded._loaded.signatures[name](text=empty)
-        assert outputs["text"].shape == outputs["score"].shape == shape
+        assert outputs[TEXT].shape == outputs[SCORE].shape == shape
 
 
 def test_a_batch_of_empty_texts_stays_empty_and_scores_0(loaded):
@@ -185,8 +185,8 @@ def test_it_answers_where_only_tensorflow_and_its_text_operations_are_imported(
     assert done.returncode == 0, done.stderr[-2000:]
     answers = map(json.loads, done.stdout.splitlines())
     for translator, found in zip(translators.values(), answers, strict=True):
-        assert set(found) == {"serving_default", "translate_beam"}
-        for name, beam in (("serving_default", 1), ("translate_beam", BEAM)):
+        assert set(found) == {SERVING_DEFAULT, TRANSLATE_BEAM}
+        for name, beam in ((SERVING_DEFAULT, 1), (TRANSLATE_BEAM, BEAM)):
             expected = translator.translate(
                 list(BYTES.values()), beam_size=beam, n_best=beam
             )
@@ -211,7 +211,7 @@ def test_a_beam_that_it_does_not_hold_is_refused(loaded, options):
 
 @pytest.mark.parametrize("options", [{"beam_size": 3}, {"n_best": 2}])
 def test_a_beam_is_refused_where_there_is_the_greedy_search_only(greedy_only, options):
-    assert set(greedy_only._loaded.signatures) == {"serving_default"}
+    assert set(greedy_only._loaded.signatures) == {SERVING_DEFAULT}
     with pytest.raises(UserError, match="holds the greedy search only: expected"):
         greedy_only.translate(["ab"], **options)
 
@@ -226,3 +226,11 @@ def test_a_saved_model_of_other_origin_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match="other: no .*manifest.json in it, expected"):
         SavedModelTranslator(tmp_path / "other")
+
+
+def test_a_damaged_manifest_is_one_line(folders, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders["word-character"], folder)
+    (folder / "assets.extra" / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="manifest.json: damaged, expected"):
+        SavedModelTranslator(folder)

@@ -1,6 +1,7 @@
 """The gate: what it lets through and what it stops."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -326,10 +327,13 @@ def test_a_loss_is_the_difference_of_what_evaluate_measures(metric):
 
 
 def test_a_loss_is_measured_in_the_normal_form_of_the_target():
-    options = {"metric": "wer", "normalization": Normalization(fold_case=True)}
-    loss = quality_loss([["A b"]] * 9, ["a b"] * 9, ["a b"] * 9, **options)
+    loss_of = partial(
+        quality_loss, [["A b"]] * 9, ["a b"] * 9,
+        metric="wer", normalization=Normalization(fold_case=True),
+    )  # fmt: skip
+    loss = loss_of(["a b"] * 9)
     assert (loss.points, loss.is_real) == (0, False)
-    loss = quality_loss([["A b"]] * 9, ["a b"] * 9, ["a c"] * 9, **options)
+    loss = loss_of(["a c"] * 9)
     assert (loss.points, loss.is_real) == (100, True)
 
 

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,12 @@ from ai_edge_litert.interpreter import Interpreter
 from common import PRODUCT_SIZE, product_gflops, seconds_of_each
 from inference.graphs import Graph
 from pocketseq.export.checks.benchmark import measure
+from pocketseq.export.contract import (
+    TRANSLATE,
+    Manifest,
+    Side,
+    translate_signature,
+)
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import finished
 from pocketseq.export.tflite.metadata import attach_metadata
@@ -72,34 +77,19 @@ def from_python(
     return {name: measured[name] for name in kept}
 
 
-def manifest(translator: ModelTranslator) -> dict[str, Any]:
+def manifest(translator: ModelTranslator) -> Manifest:
     """Returns as much of a manifest as the Python runtime needs."""
     source, target = translator.source_tokenizer, translator.target_tokenizer
     n, m = source.max_code_points, target.max_code_points
-    outputs = (
-        ("text", "int32", [1, m]),
-        ("score", "float32", [1]),
-        ("alignment", "float32", [1, m, n]),
+    return Manifest(
+        name="benchmark",
+        task="benchmark",
+        source=Side(source.kind, source.normalization, n),
+        target=Side(target.kind, target.normalization, m),
+        signatures={TRANSLATE: translate_signature(n, m)},
+        models={},
+        recipe={"search": {"beam_size": 1}, "data": {"license": "none"}},
     )
-    return {
-        "name": "benchmark",
-        "task": "benchmark",
-        "source": {"max_code_points": n},
-        "target": {
-            "tokenizer": target.kind,
-            "normalization": asdict(target.normalization),
-        },
-        "signatures": {
-            "translate": {
-                "inputs": [{"name": "text", "dtype": "int32", "shape": [1, n]}],
-                "outputs": [
-                    {"name": name, "dtype": dtype, "shape": shape}
-                    for name, dtype, shape in outputs
-                ],
-            }
-        },
-        "recipe": {"search": {"beam_size": 1}, "data": {"license": "none"}},
-    }
 
 
 def matrix_product_gflops() -> float:

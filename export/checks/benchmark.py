@@ -1,4 +1,4 @@
-"""Measures a ``.tflite`` file as an app meets it: one text at a time, no TensorFlow.
+"""Measures a ``.tflite`` file as an app uses it: one text at a time, no TensorFlow.
 
 Timings mean little by themselves: compare those of one machine and one run.
 """
@@ -8,13 +8,16 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pocketseq.export.contract import GOLDEN, TARGET_VOCABULARY
 from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.data.corpora import Corpus
@@ -52,16 +55,16 @@ def exported_files(path: str | None) -> list[Path]:
     return files
 
 
-def benchmark_texts(path):
-    """Returns texts for a model: of its dev set, its test set or its training set.
+def benchmark_texts(path: str | Path) -> list[str]:
+    """Returns texts for a model: from its dev set, its test set or its training set.
 
     A file in the export folder of its run is measured on the run's own files. Where
     none of them can be read here, on those of ``golden.jsonl`` beside the file.
 
     Raises:
-        UserError: There are none, either.
+        UserError: There is no ``golden.jsonl``, either.
     """
-    data = read_manifest(path)["recipe"]["data"]
+    data = read_manifest(path).recipe["data"]
     run = Run(Path(path).resolve().parents[1])
     if run.config_path.is_file():
         with suppress(UserError):  # somebody else's config.toml
@@ -78,7 +81,7 @@ def benchmark_texts(path):
             continue
         if pairs:
             return list(dict.fromkeys(pair.source for pair in pairs))
-    golden = Path(path).with_name("golden.jsonl")
+    golden = Path(path).with_name(GOLDEN)
     if not golden.is_file():
         raise UserError(
             f"{path}: neither its data ({data['dev'] or data['train']}) can be read "
@@ -89,19 +92,19 @@ def benchmark_texts(path):
     return [text for line in filter(None, lines) if (text := json.loads(line)["text"])]
 
 
-def measure(path, texts):
+def measure(path: str | Path, texts: Sequence[str]) -> dict[str, Any]:
     """Measures how a file translates some texts, one by one, on one thread.
 
     Args:
         path: A ``.tflite`` file that an export has written.
-        texts: What to translate.
+        texts: The texts to translate.
 
     Returns:
         A dict: ``file``, ``bytes``, ``load_milliseconds`` (from the path to the first
         answer), ``texts``, ``p50_milliseconds``, ``p95_milliseconds`` and
-        ``mean_milliseconds`` a text, ``milliseconds_per_token`` (output tokens, end
-        token included), ``model_megabytes`` (how much the peak of the process' memory
-        grew), ``peak_megabytes`` (of the whole process).
+        ``mean_milliseconds`` per text, ``milliseconds_per_token`` (output tokens, end
+        token included), ``model_megabytes`` (the growth of the process' peak memory),
+        ``peak_megabytes`` (of the whole process).
 
     Raises:
         UserError: There is no such file, no export has written it, or it is damaged.
@@ -134,25 +137,25 @@ def measure(path, texts):
     }
 
 
-def _peak_megabytes():
+def _peak_megabytes() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _token_counter(path, kind):
+def _token_counter(path: str | Path, kind: str) -> Callable[[str], int]:
     """Returns a function that counts the tokens of an output text."""
     if kind == "character":
         return len
     if kind == "word":
         return lambda text: len(text.split())
-    vocabulary = read_container(path).files["target_vocabulary.txt"]
+    vocabulary = read_container(path).files[TARGET_VOCABULARY]
     lines = vocabulary.decode().split("\n")[:-1]
     pieces = {json.loads(f'"{line}"') for line in lines}
     return lambda text: sum(_count_pieces(word, pieces) for word in text.split())
 
 
-def _count_pieces(word, pieces):
-    """Counts the pieces of a word by longest match; a character is one at least."""
+def _count_pieces(word: str, pieces: Iterable[str]) -> int:
+    """Counts the pieces of a word by longest match, each at least one character."""
     count, mark = 0, ""
     while word:
         longest = max(

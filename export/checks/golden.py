@@ -1,17 +1,24 @@
-"""Golden lines: texts with the one right answer, for the tests of every platform."""
+"""Golden lines: texts with the one correct answer, for the tests of every platform."""
 
 import json
 import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
 
 from pocketseq.export.checks.verification import smallest_beam_margins, step_margins
-from pocketseq.export.runtime import text_of
+from pocketseq.export.contract import SCORE, TEXT
+from pocketseq.export.runtime import Translator, text_of
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 from pocketseq.pipeline.translation import NO_SCORE, Translation
+from pocketseq.pipeline.translator import ModelTranslator
+
+#: A function that opens a file, and the largest difference from Keras' scores in it.
+GoldenFile = tuple[Callable[[], Translator], float]
 
 #: Enough for a platform's tests; fewer cannot be told from a broken model.
 LEAST = 100
@@ -25,10 +32,10 @@ _MARGIN = 0.1
 # A beam's decisions lie closer, and between scores, which are means over tokens.
 _BEAM_MARGIN = 0.01
 
-# Where programs may see the end of a line, which JSON does not.
+# Line ends to some programs, though not to JSON.
 _LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
-# Texts looked at together, and how many are made to catch a mistake.
+# Texts looked at together, and how many are made to catch one mistake.
 _BLOCK = 150
 _MADE = 20
 
@@ -42,12 +49,15 @@ _HOSTILE = (
 )  # fmt: skip
 
 
-def candidates(sources, *, max_code_points, seed=0):
-    """Yields texts to choose golden lines from: made ones first, then given ones.
+def candidates(
+    sources: Sequence[str], *, max_code_points: int, seed: int = 0
+) -> Iterator[str]:
+    """Yields texts to choose golden lines from: made-up ones first, then given ones.
 
     Args:
         sources: Real texts, such as those of the dev set.
-        max_code_points: Where the model cuts; longer texts are among the candidates.
+        max_code_points: The longest text of the model; longer ones, which it cuts, are
+            among the candidates.
         seed: Makes the generated ones the same each time.
     """
     generator = random.Random(seed)
@@ -65,7 +75,7 @@ def candidates(sources, *, max_code_points, seed=0):
     yield from sources
 
 
-def _decomposed(sources):
+def _decomposed(sources: Sequence[str]) -> Iterator[str]:
     """Yields texts in NFD, such as a keyboard or a file name may give them."""
     forms = (normalize("NFD", source) for source in sources)
     pairs = zip(forms, sources, strict=True)
@@ -74,10 +84,10 @@ def _decomposed(sources):
     yield from islice((t for t in accented if t != normalize("NFC", t)), _MADE)
 
 
-def _beyond_the_plane(sources, max_code_points):
+def _beyond_the_plane(sources: Sequence[str], max_code_points: int) -> Iterator[str]:
     """Yields texts above U+FFFF, where a character counts as two UTF-16 units.
 
-    Two unknown characters instead of one, or a word that is cut where it just fits.
+    Counted so, they give two unknown characters instead of one, or a cut word.
     """
     yield from islice((text for text in sources if max(text) > "\uffff"), _MADE)
     for source in sources[: _MADE // 4]:
@@ -91,9 +101,9 @@ def _beyond_the_plane(sources, max_code_points):
 class _Line:
     """A text as an app is given it, and the translations by Keras, best first.
 
-    ``mistaken``: the code points that an app passes on which forgets NFC, or counts
-    UTF-16 units; None where those are the right ones. ``is_known``: whether the model
-    knows all characters in which the two differ.
+    ``mistaken``: the code points from an app that forgets NFC, or counts UTF-16 units;
+    None where those are correct. ``is_known``: whether the model knows all characters
+    in which the two differ.
     """
 
     text: str
@@ -102,42 +112,50 @@ class _Line:
     is_known: bool
 
     @property
-    def is_composed(self):
+    def is_composed(self) -> bool:
+        """Whether the text is in NFC."""
         return self.text == normalize("NFC", self.text)
 
-    def json(self, beam_size):
+    def json(self, beam_size: int | None) -> str:
+        """Returns the line as it is written."""
         texts = [one.text for one in self.translations]
         scores = [round(one.score, 6) for one in self.translations]
-        found: dict = {"translations": texts, "scores": scores}
+        found: dict[str, Any] = {"translations": texts, "scores": scores}
         if not beam_size:
             found = {"translation": texts[0], "score": scores[0], "search": "greedy"}
         line = {"text": self.text, **found}
         return json.dumps(line, ensure_ascii=False).translate(_LINE_BREAKS)
 
 
-def golden_lines(translator, files, sources, *, beam_size=None):
-    """Chooses texts on which all files agree, and not by a hair.
+def golden_lines(
+    translator: ModelTranslator,
+    files: Sequence[GoldenFile],
+    sources: Sequence[str],
+    *,
+    beam_size: int | None = None,
+) -> list[str]:
+    """Chooses texts on which all files agree, and by a clear margin.
 
-    The text of a line is what an app is given. Some are in NFD and some above U+FFFF:
-    where the model can tell, they have another answer in an app that passes them on as
-    they are, or as UTF-16 units.
+    The text of a line is as an app receives it. Some are in NFD and some above U+FFFF:
+    where the model can tell, an app that passes them on as they are, or as UTF-16
+    units, gets another answer.
 
     Args:
         translator: The Keras model.
-        files: ``(a function that opens a file, its score tolerance)`` for each file,
-            and for each set of kernels that is to agree. One is open at a time.
+        files: One for each file and set of kernels that must agree. One is open at a
+            time.
         sources: Real texts in NFC, such as those of the dev set.
-        beam_size: For lines of the beam search; None: of the greedy search.
+        beam_size: The beam of the lines; None: they are of the greedy search.
 
     Returns:
         Lines of JSON: ``text``, ``translation``, ``score``, and ``search``, which is
-        ``greedy``; of a beam ``text``, ``translations``, ``scores``, best first, as
+        ``greedy``; with a beam ``text``, ``translations``, ``scores``, best first, as
         many as there are.
     """
     limit = translator.source_tokenizer.max_code_points
     texts = list(dict.fromkeys(candidates(sources, max_code_points=limit)))
     wanted = _WANTED_OF_BEAMS if beam_size else _WANTED
-    chosen = []
+    chosen: list[tuple[_Line, bool]] = []
     for start in range(0, len(texts), _BLOCK):
         lines = _sure_lines(translator, texts[start : start + _BLOCK], beam_size)
         chosen += _agreed(lines, files, beam_size)
@@ -146,11 +164,13 @@ def golden_lines(translator, files, sources, *, beam_size=None):
     return [line.json(beam_size) for line in _kept(chosen)[:wanted]]
 
 
-def _sure_lines(translator, texts, beam_size):
+def _sure_lines(
+    translator: ModelTranslator, texts: Sequence[str], beam_size: int | None
+) -> list[_Line]:
     """Returns lines of those texts that the Keras model is sure about."""
     tokenizer = translator.source_tokenizer
     limit = tokenizer.max_code_points
-    # Cutting is the part of who calls: the translator would log it.
+    # The caller cuts: the translator would log it.
     passed = [normalize("NFC", text.split("\0")[0])[:limit] for text in texts]
     beam = beam_size or 1
     found = translator.translate(passed, beam_size=beam, n_best=beam)
@@ -164,8 +184,8 @@ def _sure_lines(translator, texts, beam_size):
     ]
 
 
-def _mistaken(text, limit):
-    """Returns what an app passes on that forgets NFC, or counts UTF-16 units."""
+def _mistaken(text: str, limit: int) -> list[int] | None:
+    """Returns the input from an app that forgets NFC, or counts UTF-16 units."""
     text = text.split("\0")[0]
     composed = normalize("NFC", text)
     if text != composed:
@@ -175,66 +195,72 @@ def _mistaken(text, limit):
     return None
 
 
-def _is_known(tokenizer, text):
+def _is_known(tokenizer: Any, text: str) -> bool:
     """Whether a model knows the characters that NFC makes in a text."""
     made = set(normalize("NFC", text)) - set(text)
     forms = (tokenizer.table.get(character, UNKNOWN_PIECE) for character in made)
     return UNKNOWN_PIECE not in forms
 
 
-def _agreed(lines, files, beam_size):
+def _agreed(
+    lines: Sequence[_Line], files: Sequence[GoldenFile], beam_size: int | None
+) -> list[tuple[_Line, bool]]:
     """Returns (line, whether it shows the mistake) where all files say the same."""
-    shown: dict = {line: set() for line in lines}
+    shown: dict[_Line, set[bool | None]] = {line: set() for line in lines}
     for open_file, tolerance in files:
         file = open_file()
         for line in list(shown):
-            right = file.translate(
+            (found,) = file.translate(
                 [line.translations[0].source],
                 beam_size=beam_size or 1,
                 n_best=beam_size or 1,
-            )[0]
-            answer = [one.text for one in right], [one.score for one in right]
+            )
+            answer = [one.text for one in found], [one.score for one in found]
             if _agrees(line, *answer, tolerance / 2):
                 shown[line].add(_shows_mistake(file, line, tolerance / 2, beam_size))
             else:
                 del shown[line]
     return [
-        (line, *answers)
+        (line, answers == {True})
         for line, answers in shown.items()
         if answers in ({True}, {False})
     ]
 
 
-def _agrees(line, texts, scores, tolerance):
+def _agrees(
+    line: _Line, texts: list[str], scores: Iterable[float], tolerance: float
+) -> bool:
     wanted = line.translations
     return texts == [one.text for one in wanted] and np.allclose(
-        scores, [one.score for one in wanted], rtol=0, atol=tolerance
+        np.array(scores), [one.score for one in wanted], rtol=0, atol=tolerance
     )
 
 
-def _shows_mistake(file, line, tolerance, beam_size):
+def _shows_mistake(
+    file: Translator, line: _Line, tolerance: float, beam_size: int | None
+) -> bool | None:
     """Whether an app that makes the mistake gets other texts.
 
     None where the texts are the same and the scores are not: that shows too little, and
-    is not the right answer either.
+    is not the correct answer either.
     """
     if line.mistaken is None:
         return False
     row = np.zeros((1, file.max_code_points), np.int32)
     row[0, : len(line.mistaken)] = line.mistaken
     found = file.run(row, beam=bool(beam_size))
-    there = ~(found["score"] < NO_SCORE)
-    texts = list(map(text_of, found["text"][there]))
+    there = ~(found[SCORE] < NO_SCORE)
+    texts = list(map(text_of, found[TEXT][there]))
     if texts != [one.text for one in line.translations]:
         return True
-    return False if _agrees(line, texts, found["score"][there], tolerance) else None
+    return False if _agrees(line, texts, found[SCORE][there], tolerance) else None
 
 
-def _kept(chosen):
-    """Returns the lines of some (line, whether it shows a mistake) that are of use.
+def _kept(chosen: Sequence[tuple[_Line, bool]]) -> list[_Line]:
+    """Returns the useful lines of some (line, whether it shows a mistake).
 
     First those that show a mistake; those that could but do not only where none does.
-    How an app writes characters that the model does not know is no mistake of its.
+    How an app encodes characters that the model does not know is not a mistake.
     """
     plain = [line for line, _ in chosen if line.mistaken is None]
     made = []
@@ -249,25 +275,29 @@ def _kept(chosen):
     return made + plain
 
 
-def _are_sure(translator, found):
+def _are_sure(
+    translator: ModelTranslator, found: Sequence[Sequence[Translation]]
+) -> list[bool]:
     """Whether each best translation led at every step by the margin.
 
-    What is copied depends on the attention, which has no margin: it is never sure.
+    A copied character depends on the attention, which has no margin: it is never sure.
     """
     best = [translations[0] for translations in found]
     chosen = [t for t in best if t.token_ids]
     margins = step_margins(
-        translator, [t.source for t in chosen], [t.token_ids for t in chosen]
+        translator, [t.source for t in chosen], [t.token_ids or () for t in chosen]
     )
     sure = {
-        t.source: _copies_nothing(translator, [t]) and margin.min() >= _MARGIN
+        t.source: _copies_nothing(translator, [t]) and bool(margin.min() >= _MARGIN)
         for t, margin in zip(chosen, margins, strict=True)
     }
     # No token is chosen for a text without tokens: that is sure.
     return [sure.get(t.source, True) for t in best]
 
 
-def _beams_are_sure(translator, found):
+def _beams_are_sure(
+    translator: ModelTranslator, found: Sequence[Sequence[Translation]]
+) -> list[bool]:
     """Whether the beam of each text made all its decisions by the margin."""
     sources = [translations[0].source for translations in found]
     beam_size = max(map(len, found))
@@ -278,6 +308,9 @@ def _beams_are_sure(translator, found):
     ]
 
 
-def _copies_nothing(translator, translations):
+def _copies_nothing(
+    translator: ModelTranslator, translations: Sequence[Translation]
+) -> bool:
+    """Whether no token stands for a character that is copied from the source."""
     unknown_ids = translator.target_tokenizer.unknown_ids
-    return all(unknown_ids.isdisjoint(one.token_ids) for one in translations)
+    return all(unknown_ids.isdisjoint(one.token_ids or ()) for one in translations)

@@ -1,19 +1,24 @@
-"""Verification: whether a file does what the Keras model does, and how well."""
+"""Verification: whether a file answers as the Keras model does, and how well."""
 
 import time
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.evaluation import METRICS, in_normal_form
-from pocketseq.pipeline.search import best_candidates
-from pocketseq.pipeline.text.normalization import NO_NORMALIZATION
+from pocketseq.pipeline.search import Chosen, best_candidates
+from pocketseq.pipeline.text.normalization import NO_NORMALIZATION, Normalization
 from pocketseq.pipeline.text.special import PAD, START
-from pocketseq.pipeline.translation import NO_SCORE
+from pocketseq.pipeline.translation import NO_SCORE, TextTranslator, Translation
+from pocketseq.pipeline.translator import ModelTranslator
 
-# Where the best two candidates are this close, in log-probability, rounding decides.
+# The translations of a text, best first.
+_Best = Sequence[Translation]
+
+#: Where the best two candidates are this close, in log-probability, rounding decides.
 NEAR_TIE = 1e-4
 
 # The largest differences from Keras that float32 rounding explains.
@@ -25,13 +30,13 @@ _RESAMPLES = 2000
 # Near ties are rare: where more texts differ, something is wrong.
 _MOST_TIES = 100
 
-# Texts scored at once: their scores for all tokens of a large vocabulary take memory.
+# Texts scored at once: scores for all tokens of a large vocabulary take much memory.
 _ROWS = 32
 
 
 @dataclass
 class Equality:
-    """What a comparison with Keras found.
+    """The result of a comparison with Keras.
 
     ``examples``: texts compared; ``near_ties``: those that differ first at a step where
     the best two candidates are closer than :data:`NEAR_TIE`; ``differences``: a line
@@ -43,13 +48,15 @@ class Equality:
     differences: list[str] = field(default_factory=list)
 
 
-def compare(translator, expected, actual):
+def compare(
+    translator: ModelTranslator, expected: Sequence[_Best], actual: Sequence[_Best]
+) -> Equality:
     """Compares a file's translations with the Keras model's, text by text.
 
     Args:
-        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`.
-        expected, actual: For each text, the hypotheses of Keras and of the file, lists
-            of :class:`Translation`, best first.
+        translator: The Keras model.
+        expected, actual: For each text, the hypotheses of Keras and of the file, best
+            first.
 
     Returns:
         :class:`Equality`.
@@ -60,10 +67,10 @@ def compare(translator, expected, actual):
         for wanted, found in pairs
         if (difference := _first_difference(wanted, found))
     ]
-    # So many are no ties, and to look at each would take long.
+    # So many are not ties, and to look at each would take long.
     near_ties = [False] * len(different)
     if len(different) <= _MOST_TIES:
-        # Of a text for which there are fewer hypotheses, the beam cannot be told.
+        # A text with fewer hypotheses does not show how wide the beam was.
         beam_size = max(map(len, expected), default=1)
         near_ties = _near_ties(translator, different, beam_size)
     return Equality(
@@ -77,8 +84,8 @@ def compare(translator, expected, actual):
     )
 
 
-def _first_difference(wanted, found):
-    """Says in what two lists of hypotheses differ first; empty where they are equal."""
+def _first_difference(wanted: _Best, found: _Best) -> str:
+    """Describes the first difference of two lists of hypotheses; empty: none."""
     pairs = enumerate(zip(wanted, found, strict=False), start=1)
     for rank, pair in pairs:
         if difference := _difference(*pair):
@@ -88,9 +95,9 @@ def _first_difference(wanted, found):
     return ""
 
 
-def _difference(wanted, found):
-    """Says in what two translations differ; empty where they are equal."""
-    # NaN first: it compares unequal to nothing in the wrong direction.
+def _difference(wanted: Translation, found: Translation) -> str:
+    """Describes the difference of two translations; empty: none."""
+    # NaN first: every comparison with it is false.
     if not _is_finite(found):
         return "the file's score or alignment is not a finite number"
     if wanted.text != found.text:
@@ -99,7 +106,7 @@ def _difference(wanted, found):
         return ""  # neither exists
     if not abs(wanted.score - found.score) <= SCORE_TOLERANCE:
         return f"Keras' score is {wanted.score:.5f}, the file's {found.score:.5f}"
-    if found.alignment is None:
+    if found.alignment is None or wanted.alignment is None:
         return ""
     if not np.allclose(wanted.alignment, found.alignment, atol=ALIGNMENT_TOLERANCE):
         worst = np.abs(wanted.alignment - found.alignment).max()
@@ -107,14 +114,18 @@ def _difference(wanted, found):
     return ""
 
 
-def _is_finite(translation):
-    """Whether the numbers of a translation are numbers."""
+def _is_finite(translation: Translation) -> bool:
+    """Whether the score and the alignment of a translation are finite."""
     alignment = 0.0 if translation.alignment is None else translation.alignment
     return bool(np.isfinite(translation.score) and np.isfinite(alignment).all())
 
 
-def _near_ties(translator, different, beam_size):
-    """Whether each of some pairs parts at a step where two candidates were level."""
+def _near_ties(
+    translator: ModelTranslator,
+    different: Sequence[tuple[_Best, _Best, str]],
+    beam_size: int,
+) -> list[bool]:
+    """Whether each of some pairs differs first where two candidates were level."""
     if beam_size > 1:
         return [
             _differs_in_text(wanted, found)
@@ -124,18 +135,18 @@ def _near_ties(translator, different, beam_size):
     ties = []
     for wanted, found, _ in different:
         # Where Keras takes no step, there is none that could be level.
-        if not (wanted[0].token_ids and _differs_in_text(wanted, found)):
+        one = wanted[0]
+        if not (one.token_ids and _differs_in_text(wanted, found)):
             ties.append(False)
             continue
-        one = wanted[0]
         step = _first_different_step(translator, one, found[0])
         (margins,) = step_margins(translator, [one.source], [one.token_ids])
-        # Text does not tell "ab" from the beginning of "abc": the step before, too.
+        # Text does not tell "ab" from the start of "abc": look at the step before, too.
         ties.append(bool(min(margins[max(step - 1, 0) : step + 1]) < NEAR_TIE))
     return ties
 
 
-def _differs_in_text(wanted, found):
+def _differs_in_text(wanted: _Best, found: _Best) -> bool:
     """Whether two lists of hypotheses differ in text first, with all numbers finite."""
     if not all(map(_is_finite, found)):
         return False
@@ -144,29 +155,33 @@ def _differs_in_text(wanted, found):
     return first is not None and first[0].text != first[1].text
 
 
-def _beam_is_level(translator, source, beam_size):
+def _beam_is_level(translator: ModelTranslator, source: str, beam_size: int) -> bool:
     """Whether a beam search came to a step at which two candidates were level."""
     margins = beam_margins(translator, source, beam_size)
     return min(margins, default=np.inf) < NEAR_TIE
 
 
-def beam_margins(translator, source, beam_size):
-    """Returns how close the closest decision of a beam search was at each step.
+def beam_margins(
+    translator: ModelTranslator, source: str, beam_size: int
+) -> list[float]:
+    """Returns the margin of the closest decision of a beam search at each step.
 
-    Decided is which candidates stay, and in which order: the margin is the smallest
+    A step decides which candidates stay, and in which order: its margin is the smallest
     difference in score between neighbours among the best ``beam_size + 1``.
 
     Args:
-        translator: :class:`ModelTranslator`.
+        translator: The Keras model.
         source: A text.
         beam_size: The beam.
     """
     return _margins_of_beams(translator, [source], beam_size)[:, 0].tolist()
 
 
-def smallest_beam_margins(translator, sources, beam_size):
+def smallest_beam_margins(
+    translator: ModelTranslator, sources: Sequence[str], beam_size: int
+) -> list[float]:
     """Returns the smallest of the :func:`beam_margins` of each of some texts."""
-    smallest = []
+    smallest: list[float] = []
     for first in range(0, len(sources), _ROWS):
         rows = sources[first : first + _ROWS]
         margins = _margins_of_beams(translator, rows, beam_size)
@@ -174,14 +189,16 @@ def smallest_beam_margins(translator, sources, beam_size):
     return smallest
 
 
-def _margins_of_beams(translator, sources, beam_size):
+def _margins_of_beams(
+    translator: ModelTranslator, sources: Sequence[str], beam_size: int
+) -> np.ndarray:
     """Returns the margins of each step and text, ``(steps, texts)``.
 
-    When a text's beam has ended, its last margin stays until those of all have.
+    After a text's beam has ended, its last margin stays until all have ended.
     """
-    margins = []
+    margins: list[np.ndarray] = []
 
-    def look_on(totals, scores):
+    def look_on(totals: tf.Tensor, scores: tf.Tensor) -> Chosen:
         flat = tf.reshape(scores, [len(sources), -1])
         best = tf.math.top_k(flat, beam_size + 1).values.numpy()
         gaps = np.where(best[:, :-1] > NO_SCORE, best[:, :-1] - best[:, 1:], np.inf)
@@ -202,39 +219,52 @@ def _margins_of_beams(translator, sources, beam_size):
     return np.reshape(margins, [-1, len(sources)])
 
 
-def _first_different_step(translator, wanted, found):
-    """Returns the token at which two different texts part."""
+def _first_different_step(
+    translator: ModelTranslator, wanted: Translation, found: Translation
+) -> int:
+    """Returns the index of the first token by which two texts differ.
+
+    Args:
+        translator: The Keras model.
+        wanted: One of its translations.
+        found: The translation of a file, with another text.
+    """
+    pieces, token_ids = wanted.pieces or (), wanted.token_ids or ()
     tokenizer, written = translator.target_tokenizer, ""
     apart = _apart if translator.composition else str
-    for step, piece in enumerate(wanted.pieces):
-        if written and not tokenizer.continues[wanted.token_ids[step]]:
+    for step, piece in enumerate(pieces):
+        if written and not tokenizer.continues[token_ids[step]]:
             written += tokenizer.separator
         written += piece
         if not apart(found.text).startswith(apart(written)):
             return step
-    return min(len(wanted.pieces), len(wanted.token_ids) - 1)
+    return min(len(pieces), len(token_ids) - 1)
 
 
-def _apart(text):
-    """Returns a text as tokens wrote it: several may be one composed character."""
+def _apart(text: str) -> str:
+    """Returns a text as tokens wrote it, before it was composed."""
     return unicodedata.normalize("NFD", text)
 
 
-def step_margins(translator, sources, token_ids):
-    """Returns how far the best candidate led the second at each step of some outputs.
+def step_margins(
+    translator: ModelTranslator,
+    sources: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+) -> list[np.ndarray]:
+    """Returns by how much the best candidate led the second at each step of outputs.
 
     Args:
-        translator: :class:`ModelTranslator`.
+        translator: The Keras model.
         sources: Texts.
         token_ids: For each, the tokens the search chose, end token included.
 
     Returns:
-        For each text an array of differences in log-probability, one a token.
+        For each text an array of differences in log-probability, one per token.
     """
-    # What a search never chooses is no candidate.
+    # Tokens that a search never chooses are not candidates.
     vocabulary_size = len(translator.target_tokenizer)
     possible = [i for i in range(vocabulary_size) if i not in (PAD, START)]
-    margins = []
+    margins: list[np.ndarray] = []
     for first in range(0, len(sources), _ROWS):
         rows = slice(first, first + _ROWS)
         logits = _forced(translator, sources[rows], token_ids[rows])
@@ -248,8 +278,12 @@ def step_margins(translator, sources, token_ids):
     return margins
 
 
-def _forced(translator, sources, token_ids):
-    """Returns the logits of each step, had the search chosen these tokens."""
+def _forced(
+    translator: ModelTranslator,
+    sources: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+) -> tf.Tensor:
+    """Returns the logits ``(texts, steps, vocabulary)`` under forced tokens."""
     source_ids = translator.source_tokenizer.tokenize(tf.constant(sources))
     target_ids = tf.ragged.constant(token_ids, tf.int32, ragged_rank=1).to_tensor(PAD)
     start = tf.fill([len(sources), 1], START)
@@ -261,11 +295,13 @@ def _forced(translator, sources, token_ids):
     return logits
 
 
-def translate_timed(translator, texts):
+def translate_timed(
+    translator: TextTranslator, texts: Sequence[str]
+) -> tuple[list[Translation], float]:
     """Translates texts one by one.
 
     Returns:
-        The translations, and the median time of one in milliseconds.
+        The translations, and the median time in milliseconds per text.
     """
     translations, seconds = [], []
     for text in texts:
@@ -277,15 +313,24 @@ def translate_timed(translator, texts):
 
 @dataclass(frozen=True)
 class Loss:
-    """What quantization cost: points of the main metric, and whether that is chance."""
+    """The cost of quantization.
+
+    ``points``: of the main metric, by which the file is worse; negative where it is
+    better. ``is_real``: whether it is worse in 95 % of the resamples of a bootstrap.
+    """
 
     points: float
     is_real: bool
 
 
 def quality_loss(
-    references, expected, actual, *, metric, normalization=NO_NORMALIZATION
-):
+    references: Sequence[Sequence[str]],
+    expected: Sequence[str],
+    actual: Sequence[str],
+    *,
+    metric: str,
+    normalization: Normalization = NO_NORMALIZATION,
+) -> Loss:
     """Measures how much worse a file's texts are than the Keras model's.
 
     A paired bootstrap over the examples decides whether a loss is real: it is if the
@@ -309,7 +354,7 @@ def quality_loss(
         for texts in (expected, actual)
     )
 
-    def lost(rows):
+    def lost(rows: slice | np.ndarray) -> float:
         was, is_now = (
             measured.goodness(measured.of_sums(part[rows].sum(axis=0)))
             for part in (before, after)

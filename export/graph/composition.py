@@ -1,10 +1,11 @@
 """Composition inside an exported model, by TFLite builtin operations.
 
 The counterpart of :meth:`pocketseq.pipeline.text.composition.Composition.compose`, from
-the same tables. Everything has a static shape, all characters are looked at at once,
+the same tables. Everything has a static shape, all characters are processed at once,
 and text without marks takes no round of the loop.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,13 @@ from pocketseq.pipeline.text.composition import (
     SYLLABLES,
     VOWEL,
     VOWELS,
+    Composition,
 )
 from pocketseq.pipeline.text.normalization import PAGE_SIZE, paged_table
 
 
 class _Joins(NamedTuple):
-    """Which characters become part of an earlier one, all ``(K, M)``.
+    """The characters that become part of an earlier one, all ``(K, M)``.
 
     ``joins``: whether each does; ``changes``: by how much it then raises the code point
     of the character that it becomes part of, any number where it does not; ``heads``:
@@ -39,12 +41,12 @@ class _Joins(NamedTuple):
     heads: tf.Tensor
 
 
-def compose(texts, composition):
+def compose(texts: tf.Tensor, composition: Composition) -> tuple[tf.Tensor, tf.Tensor]:
     """Composes some texts.
 
     Args:
         texts: int32 ``(K, M)``: code points, none negative, padded with zeros.
-        composition: :class:`pocketseq.pipeline.text.composition.Composition`.
+        composition: The pairs that become one character.
 
     Returns:
         The composed texts, int32 ``(K, M)``, padded with zeros, and for each code point
@@ -56,7 +58,7 @@ def compose(texts, composition):
         order = _canonical_order(numbers, tables)
         texts, numbers = _pick(texts, order), _pick(numbers, order)
     joins, changes, heads = _join(texts, numbers, tables)
-    # What joins nothing has a place of its own, zeros after the text as well.
+    # A character that does not join has a place of its own, zeros after the text too.
     place = tf.cumsum(tf.cast(tf.logical_not(joins), tf.int32), axis=1) - 1
     place = _pick(place, heads)
     composed = _add_up(tf.where(joins, changes, texts), place)
@@ -65,12 +67,12 @@ def compose(texts, composition):
     return composed, place
 
 
-def mean_rows(rows, places):
-    """Returns the means of the rows that fall on each place, zeros where none does.
+def mean_rows(rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of the rows at each place, zeros where there are none.
 
     Args:
         rows: float32 ``(K, M, N)``.
-        places: int32 ``(K, M)``: where each row belongs, from 0 to M - 1.
+        places: int32 ``(K, M)``: the place of each row, from 0 to M - 1.
     """
     parts = _add_up(tf.ones_like(places), places)
     shares = 1.0 / tf.cast(tf.maximum(parts, 1), tf.float32)
@@ -86,7 +88,7 @@ class _Tables:
     pairs goes on behind it.
     """
 
-    def __init__(self, composition):
+    def __init__(self, composition: Composition) -> None:
         pairs = composition.composites
         paired = {character for pair in pairs for character in pair}
         known = sorted({*composition.combining, *paired, *pairs.values()})
@@ -113,7 +115,7 @@ class _Tables:
         self.bases = np.where(leads, self.trie.base[start], 0)
         self.has_pairs = bool(pairs)
 
-    def numbers(self, code_points):
+    def numbers(self, code_points: tf.Tensor) -> tf.Tensor:
         """Returns the number of each code point, 0 for those that are not known."""
         page = code_points // PAGE_SIZE
         within = code_points - page * PAGE_SIZE
@@ -121,14 +123,14 @@ class _Tables:
         page = look_up(page_of, tf.minimum(page, len(page_of) - 1))
         return look_up(self.pages.forms[:, 0], page * PAGE_SIZE + within)
 
-    def composite(self, first, second):
-        """Returns the number of what two numbers compose to, 0 if they do not."""
+    def composite(self, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+        """Returns the number of the composite of two numbers, 0 if there is none."""
         place = look_up(self.bases, first) + second
         found = tf.equal(look_up(self.trie.check, place), second)
         return tf.where(found, look_up(self.trie.target, place), 0)
 
 
-def _canonical_order(numbers, tables):
+def _canonical_order(numbers: tf.Tensor, tables: _Tables) -> tf.Tensor:
     """Returns the places of the characters, marks on a letter sorted by their rank."""
     ranks = look_up(tables.ranks, numbers)
     letters = tf.cumsum(tf.cast(tf.equal(ranks, 0), tf.int32), axis=1)
@@ -137,7 +139,7 @@ def _canonical_order(numbers, tables):
     return tf.math.top_k(-keys, k=keys.shape[1]).indices
 
 
-def _join(texts, numbers, tables):
+def _join(texts: tf.Tensor, numbers: tf.Tensor, tables: _Tables) -> _Joins:
     """Returns the :class:`_Joins` of texts in canonical order."""
     joins = _Joins(tf.zeros_like(texts, tf.bool), texts, _places(texts))
     if tables.has_pairs:
@@ -153,14 +155,14 @@ def _join(texts, numbers, tables):
     return joins
 
 
-def _join_syllables(texts):
+def _join_syllables(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Joins Korean letters to syllables, by arithmetic.
 
     A vowel joins the leading consonant before it, then a final one the open syllable.
 
     Returns:
-        ``joins`` and ``changes`` of :class:`_Joins`; what a letter becomes part of is
-        right before it.
+        ``joins`` and ``changes`` of :class:`_Joins`; a letter becomes part of the
+        character right before it.
     """
     before = _before(texts)
     leading, vowel, final = before - LEADING, texts - VOWEL, texts - FINAL
@@ -173,11 +175,11 @@ def _join_syllables(texts):
     return tf.logical_or(opens, closes), tf.where(opens, syllable - before, final)
 
 
-def _within(index, size):
+def _within(index: tf.Tensor, size: int) -> tf.Tensor:
     return tf.logical_and(index >= 0, index < size)
 
 
-def _join_pairs(numbers, tables):
+def _join_pairs(numbers: tf.Tensor, tables: _Tables) -> _Joins:
     """Joins pairs as long as there are any.
 
     Each place knows three things when those up to it are composed: ``first``, the
@@ -191,7 +193,13 @@ def _join_pairs(numbers, tables):
     letters = tf.equal(ranks, 0)
     can_join = tf.logical_or(tf.logical_not(letters), _listed(tables.joining, numbers))
 
-    def body(pending, joins, first, starter, blocking):
+    def body(
+        pending: tf.Tensor,
+        joins: tf.Tensor,
+        first: tf.Tensor,
+        starter: tf.Tensor,
+        blocking: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
         first, starter, blocking = map(_before, (first, starter, blocking))
         composite = tables.composite(first, numbers)
         free = tf.logical_or(tf.equal(blocking, 0), blocking < ranks)
@@ -224,39 +232,39 @@ def _join_pairs(numbers, tables):
     return _Joins(joins, changes, tf.where(joins, starter, here))
 
 
-def _listed(booleans, numbers):
+def _listed(booleans: Sequence[bool], numbers: tf.Tensor) -> tf.Tensor:
     return look_up(np.array(booleans, np.int8), numbers) > 0
 
 
 # All below works row by row.
 
 
-def _places(texts):
+def _places(texts: tf.Tensor) -> tf.Tensor:
     """Returns 0, 1, 2, ... in the shape of texts."""
     rows, size = texts.shape
     return tf.constant(np.tile(np.arange(size, dtype=np.int32), (rows, 1)))
 
 
-def _before(values):
-    """Returns what stands one place before; nothing before the first place."""
+def _before(values: tf.Tensor) -> tf.Tensor:
+    """Returns the values one place before; zero before the first place."""
     nothing = tf.zeros([values.shape[0], 1], values.dtype)
     return tf.concat([nothing, values[:, :-1]], axis=1)
 
 
-def _flat(places):
+def _flat(places: tf.Tensor) -> tf.Tensor:
     """Returns places in rows ``(K, M)`` as places in one row ``(K * M,)``."""
     rows, size = places.shape
     starts = size * np.arange(rows, dtype=np.int32)[:, None]
     return tf.reshape(places + starts if rows > 1 else places, [-1])
 
 
-def _pick(values, places):
+def _pick(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """Returns the values at some places."""
     return tf.reshape(tf.gather(tf.reshape(values, [-1]), _flat(places)), values.shape)
 
 
-def _add_up(values, places):
-    """Returns the sums of the values that fall on each place.
+def _add_up(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the values at each place.
 
     Args:
         values: ``(K, M)`` or ``(K, M, N)``.

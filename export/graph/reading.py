@@ -1,27 +1,34 @@
 """Reading: code points to source tokens, by TFLite builtin operations.
 
 The counterpart of :meth:`pocketseq.pipeline.text.tokenizers.Tokenizer.tokenize` inside
-an exported model. Everything has a static shape, and every int32 whatever is an answer:
-what is no Unicode character counts as an unknown one.
+an exported model. Everything has a static shape, and every int32 has an answer: a
+number that is not a Unicode character counts as an unknown one.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
-from pocketseq.export.graph.trie import build_double_array, smallest_integers
+from pocketseq.export.graph.trie import (
+    DoubleArray,
+    build_double_array,
+    smallest_integers,
+)
 from pocketseq.pipeline.text.matching import CONTINUATION_MARK
-from pocketseq.pipeline.text.normalization import PAGE_SIZE
+from pocketseq.pipeline.text.normalization import PAGE_SIZE, PagedTable
 from pocketseq.pipeline.text.special import PAD, UNKNOWN, UNKNOWN_PIECE
+from pocketseq.pipeline.text.tokenizers import Tokenizer, WordPieceTokenizer
 
 
 class SourceTokens(NamedTuple):
-    """A text as the encoder wants it, and the way back to its code points.
+    """A text as the encoder reads it, and the way back to its code points.
 
     ``ids`` int32 ``(1, S)``; ``length`` int32 ``(1,)``. For each of the C characters of
-    the normal form: ``token`` int32 ``(C,)``, which token it belongs to; ``origin``
-    int32 ``(C,)``, which code point it came from; ``share`` float32 ``(C,)``, which
-    share of its token's attention it hands on to that code point, 0 where there is no
+    the normal form: ``token`` int32 ``(C,)``, the token it belongs to; ``origin`` int32
+    ``(C,)``, the code point it came from; ``share`` float32 ``(C,)``, the fraction of
+    its token's attention that it passes on to that code point, 0 where there is no
     token. ``same``: whether tokens are code points, one by one.
     """
 
@@ -32,11 +39,11 @@ class SourceTokens(NamedTuple):
     share: tf.Tensor
     same: bool = False
 
-    def spread(self, tokens):
-        """Returns which share of a token's attention falls to each code point.
+    def spread(self, tokens: int) -> tf.Tensor | None:
+        """Returns the fraction of a token's attention that falls to each code point.
 
         Args:
-            tokens: How many tokens to spread; what lies beyond is left out.
+            tokens: How many tokens to spread; those beyond are left out.
 
         Returns:
             float32 ``(tokens, N)``, or None where token i is code point i.
@@ -57,30 +64,30 @@ class _Characters(NamedTuple):
     origins: tf.Tensor  # (C,): which code point each came from
 
 
-def is_character(code_points):
+def is_character(code_points: tf.Tensor) -> tf.Tensor:
     """Whether each int32 is a Unicode character: no surrogate, in range, not U+0000."""
     in_range = tf.logical_and(code_points > 0, code_points <= 0x10FFFF)
     surrogate = tf.logical_and(code_points >= 0xD800, code_points <= 0xDFFF)
     return tf.logical_and(in_range, tf.logical_not(surrogate))
 
 
-def real_code_points(text):
+def real_code_points(text: tf.Tensor) -> tf.Tensor:
     """Whether each place of a text ``(N,)`` comes before its first U+0000."""
     return tf.equal(tf.cumsum(tf.cast(tf.equal(text, 0), tf.int32)), 0)
 
 
-def read(text, tokenizer):
+def read(text: tf.Tensor, tokenizer: Tokenizer) -> SourceTokens:
     """Turns a text into source tokens.
 
     Args:
         text: int32 ``(N,)``, code points, zero-padded.
-        tokenizer: :class:`pocketseq.pipeline.text.tokenizers.Tokenizer`.
+        tokenizer: The source tokenizer.
 
     Returns:
         :class:`SourceTokens` with ``S = tokenizer.most_tokens``.
     """
     characters = _normalize(text, tokenizer.paged_table)
-    split = {
+    split: dict[str, Callable[[_Characters, Any], SourceTokens]] = {
         "character": _split_characters,
         "word": _split_words,
         "wordpiece": _split_pieces,
@@ -88,9 +95,9 @@ def read(text, tokenizer):
     return split[tokenizer.kind](characters, tokenizer)
 
 
-def _normalize(text, table):
+def _normalize(text: tf.Tensor, table: PagedTable) -> _Characters:
     real = real_code_points(text)
-    # U+0000 has no entry, so it stands for everything that is no character.
+    # U+0000 has no entry, so it stands for everything that is not a character.
     known = tf.where(is_character(text), text, 0)
     page = known // PAGE_SIZE
     within = known - page * PAGE_SIZE
@@ -110,23 +117,23 @@ def _normalize(text, table):
     )
 
 
-def look_up(table, index):
-    """Gathers int32 from a table of integers, which is kept as small as it can be."""
+def look_up(table: ArrayLike, index: tf.Tensor) -> tf.Tensor:
+    """Gathers int32 from a table of integers, stored in the smallest integer dtype."""
     return tf.cast(tf.gather(smallest_integers(table), index), tf.int32)
 
 
-def _compact(values, kept, size):
+def _compact(values: tf.Tensor, kept: tf.Tensor, size: int) -> tf.Tensor:
     """Moves the kept values to the front of an array of ``size``, zeros behind them.
 
-    What does not fit is cut.
+    Values that do not fit are cut.
     """
     place = tf.cumsum(tf.cast(kept, tf.int32)) - 1
-    # One more place, for what is not kept.
+    # One more place, for values that are not kept.
     place = tf.minimum(tf.where(kept, place, size), size)
     return tf.scatter_nd(place[:, None], values, [size + 1])[:size]
 
 
-def _split_characters(characters, tokenizer):
+def _split_characters(characters: _Characters, tokenizer: Tokenizer) -> SourceTokens:
     real = characters.numbers > 0
     # The alphabet, sorted like the pieces, numbers the characters as the ids do.
     shift = UNKNOWN - tokenizer.alphabet.index(UNKNOWN_PIECE)
@@ -141,10 +148,10 @@ def _split_characters(characters, tokenizer):
     )
 
 
-def _split_words(characters, tokenizer):
+def _split_words(characters: _Characters, tokenizer: Tokenizer) -> SourceTokens:
     number_of = _number_of(tokenizer)
     inside, starts = _words(characters, number_of)
-    # A word is a piece together with the space behind it, so no longer word begins so.
+    # A piece is matched with the space behind it, so that it is never part of a word.
     space = number_of[" "]
     pieces = {
         (*(number_of[c] for c in piece), space): piece_id
@@ -160,10 +167,13 @@ def _split_words(characters, tokenizer):
     return _tokens(ids, starts, inside, characters.origins, tokenizer.most_tokens)
 
 
-def _split_pieces(characters, tokenizer):
+def _split_pieces(
+    characters: _Characters, tokenizer: WordPieceTokenizer
+) -> SourceTokens:
     number_of = _number_of(tokenizer)
     inside, starts = _words(characters, number_of)
-    # What continues a word is below a node of its own, behind one more character.
+    # Pieces that continue a word are below a node of their own, reached by one more
+    # character.
     number_of[CONTINUATION_MARK] = len(number_of)
     pieces = {
         tuple(number_of[c] for c in piece): piece_id
@@ -178,11 +188,14 @@ def _split_pieces(characters, tokenizer):
     return _tokens(ids, reached, inside, characters.origins, tokenizer.most_tokens)
 
 
-def _number_of(tokenizer):
+def _number_of(tokenizer: Tokenizer) -> dict[str, int]:
+    """Returns the number of each character of the alphabet."""
     return {character: i for i, character in enumerate(tokenizer.alphabet)}
 
 
-def _words(characters, number_of):
+def _words(
+    characters: _Characters, number_of: Mapping[str, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns whether each place is inside a word, and whether a word starts there."""
     numbers = characters.numbers
     inside = tf.logical_and(numbers > 0, tf.not_equal(numbers, number_of[" "]))
@@ -190,22 +203,26 @@ def _words(characters, number_of):
     return inside, tf.logical_and(inside, tf.logical_not(before))
 
 
-def _longest_matches(numbers, nodes, trie, *, longest):
+def _longest_matches(
+    numbers: tf.Tensor, nodes: tf.Tensor, trie: DoubleArray, *, longest: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the ids of the longest pieces at all places, -1 if none, and their sizes.
 
-    All places are walked at once, one character a round, until every walk has come to
+    All places are walked at once, one character per round, until every walk has come to
     a dead end.
 
     Args:
         numbers: int32 ``(at least C,)``: the characters.
         nodes: int32 ``(C,)``: the node of the trie that each walk starts from.
-        trie: :class:`pocketseq.export.graph.trie.DoubleArray`.
+        trie: The pieces.
         longest: The length of the longest piece.
     """
     size = nodes.shape[0]
     numbers = tf.concat([numbers, tf.zeros([longest], tf.int32)], axis=0)
 
-    def body(offset, nodes, ids, sizes):
+    def body(
+        offset: tf.Tensor, nodes: tf.Tensor, ids: tf.Tensor, sizes: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         number = tf.slice(numbers, [offset], [size])
         child = look_up(trie.base, nodes) + number
         leads = tf.equal(look_up(trie.check, child), number)
@@ -223,11 +240,11 @@ def _longest_matches(numbers, nodes, trie, *, longest):
     return ids, sizes
 
 
-def _reached(starts, inside, sizes):
-    """Whether each place is where a word or the piece after another one starts.
+def _reached(starts: tf.Tensor, inside: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Whether a token starts at each place: a word, or the piece after another one.
 
-    By pointer doubling: what is reached in fewer than n jumps, and jumps of n pieces,
-    give what is reached in fewer than 2n jumps, and jumps of 2n pieces.
+    By pointer doubling: the places reached in fewer than n jumps, and jumps of n
+    pieces, give the places reached in fewer than 2n jumps, and jumps of 2n pieces.
 
     Args:
         starts: bool ``(C,)``: whether a word starts here.
@@ -246,7 +263,13 @@ def _reached(starts, inside, sizes):
     return reached[:size] > 0
 
 
-def _tokens(ids, reached, inside, origins, most):
+def _tokens(
+    ids: tf.Tensor,
+    reached: tf.Tensor,
+    inside: tf.Tensor,
+    origins: tf.Tensor,
+    most: int,
+) -> SourceTokens:
     """Makes :class:`SourceTokens` of the ids at the places where tokens start.
 
     A token's attention is spread evenly over its code points, however many characters

@@ -5,9 +5,12 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from pocketseq.export.contract import ALIGNMENT, SCORE, TEXT
 from pocketseq.export.graph.composition import compose, mean_rows
-from pocketseq.export.graph.reading import read
+from pocketseq.export.graph.reading import SourceTokens, read
 from pocketseq.export.graph.writing import write
+from pocketseq.pipeline.search import Hypotheses
+from pocketseq.pipeline.translator import ModelTranslator
 
 # A short text goes through smaller buffers, so that its work does not grow with the
 # longest text that a model takes: an eighth of the length, but at least 16 tokens,
@@ -18,14 +21,14 @@ _WORTH_IT = 4
 
 
 class _Size(NamedTuple):
-    """How many tokens the buffers of a search hold, end token included."""
+    """The number of tokens that the buffers of a search hold, end token included."""
 
     source: int
     target: int
 
 
-def search_sizes(translator):
-    """Returns how large the buffers of a search are: for short texts, and for any."""
+def search_sizes(translator: ModelTranslator) -> tuple[_Size, _Size]:
+    """Returns the buffer sizes of a search: for short texts, and for any text."""
     longest = _Size(
         translator.source_tokenizer.most_tokens, translator.max_target_tokens
     )
@@ -35,12 +38,13 @@ def search_sizes(translator):
     return _Size(tokens, -(-longest.target * tokens // longest.source)), longest
 
 
-def translate_function(translator, *, beam_size=None):
+def translate_function(
+    translator: ModelTranslator, *, beam_size: int | None = None
+) -> tf.types.experimental.PolymorphicFunction:
     """Returns the function that an app calls, before conversion.
 
     Args:
-        translator: :class:`pocketseq.pipeline.translator.ModelTranslator`, whose
-            tokenizers say how long the texts may be.
+        translator: The Keras model; its tokenizers say how long the texts may be.
         beam_size: How many hypotheses to search with and to return; None: the greedy
             search, and its one translation.
 
@@ -52,10 +56,10 @@ def translate_function(translator, *, beam_size=None):
     shorter, longest = search_sizes(translator)
     weights = [(weight, weight.numpy()) for weight in translator.model.weights]
 
-    def translate(text):
+    def translate(text: tf.Tensor) -> dict[str, tf.Tensor]:
         source = read(text[0], translator.source_tokenizer)
 
-        def search(size, length):
+        def search(size: _Size, length: tf.Tensor) -> Hypotheses:
             # Constants of the branch that uses them: the converter would pass weights
             # from outside into it, where they could not be quantized.
             with keras.StatelessScope(state_mapping=weights):
@@ -66,7 +70,7 @@ def translate_function(translator, *, beam_size=None):
                     **{**translator.search_options, "max_length": size.target},
                 )
 
-        def written(found):
+        def written(found: Hypotheses) -> dict[str, tf.Tensor]:
             return _write(translator, found, source, text[0])
 
         if shorter == longest:
@@ -83,12 +87,17 @@ def translate_function(translator, *, beam_size=None):
         return _composed(translator, outputs)
 
     code_points = translator.source_tokenizer.max_code_points
-    signature = [tf.TensorSpec([1, code_points], tf.int32, name="text")]
+    signature = [tf.TensorSpec([1, code_points], tf.int32, name=TEXT)]
     return tf.function(translate, input_signature=signature, autograph=False)
 
 
-def _write(translator, found, source, text):
-    """Returns the outputs of a model, from the hypotheses about its text."""
+def _write(
+    translator: ModelTranslator,
+    found: Hypotheses,
+    source: SourceTokens,
+    text: tf.Tensor,
+) -> dict[str, tf.Tensor]:
+    """Returns the outputs of a model for its hypotheses, before composition."""
     tokens = found.attention_weights.shape[-1]
     spread = source.spread(tokens)
     outputs = [
@@ -104,16 +113,18 @@ def _write(translator, found, source, text):
     ]
     texts, alignments = zip(*outputs, strict=True)
     return {
-        "text": tf.stack(texts),
-        "score": found.score[0],
-        "alignment": tf.stack(alignments),
+        TEXT: tf.stack(texts),
+        SCORE: found.score[0],
+        ALIGNMENT: tf.stack(alignments),
     }
 
 
-def _composed(translator, outputs):
-    """Returns the outputs of a model, their texts as they leave."""
+def _composed(
+    translator: ModelTranslator, outputs: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Returns the outputs of a model with their texts composed, if they are to be."""
     if translator.composition is None:
         return outputs
-    text, places = compose(outputs["text"], translator.composition)
-    alignment = mean_rows(outputs["alignment"], places)
-    return {**outputs, "text": text, "alignment": alignment}
+    text, places = compose(outputs[TEXT], translator.composition)
+    alignment = mean_rows(outputs[ALIGNMENT], places)
+    return {**outputs, TEXT: text, ALIGNMENT: alignment}

@@ -1,8 +1,13 @@
 """A set of pieces as a double-array trie: matched by gathers, in any runtime."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+# The edges of each node of a plain trie: ``{character number: child node}``.
+_Children = list[dict[int, int]]
 
 
 class DoubleArray(NamedTuple):
@@ -23,12 +28,14 @@ class DoubleArray(NamedTuple):
     target: np.ndarray
 
     @property
-    def dead_end(self):
+    def dead_end(self) -> int:
         """A node from which no character leads anywhere, and where no piece ends."""
         return len(self.base) - 1
 
 
-def build_double_array(pieces, characters):
+def build_double_array(
+    pieces: Mapping[tuple[int, ...], int], characters: int
+) -> DoubleArray:
     """Builds the trie of some pieces.
 
     Args:
@@ -52,8 +59,8 @@ def build_double_array(pieces, characters):
     return DoubleArray(*map(smallest_integers, (base, check, target)))
 
 
-def smallest_integers(values):
-    """Returns integers as int8, int16 or int32, whichever holds them all."""
+def smallest_integers(values: ArrayLike) -> np.ndarray:
+    """Returns integers as int8, int16 or int32: the smallest that holds all of them."""
     values = np.asarray(values)
     for kind in (np.int8, np.int16):
         limits = np.iinfo(kind)
@@ -62,9 +69,11 @@ def smallest_integers(values):
     return values.astype(np.int32)
 
 
-def _plain_trie(pieces):
+def _plain_trie(
+    pieces: Mapping[tuple[int, ...], int],
+) -> tuple[_Children, dict[int, int]]:
     """Returns the children of each node, parents first, and ``{node: piece id}``."""
-    children: list[dict[int, int]] = [{}]
+    children: _Children = [{}]
     ids = {}
     for piece, piece_id in pieces.items():
         node = 0
@@ -77,14 +86,14 @@ def _plain_trie(pieces):
     return children, ids
 
 
-def _choose_bases(children):
+def _choose_bases(children: _Children) -> list[int]:
     """Returns for each node a base at which its children are on free places.
 
     It is the smallest that no other node has; 0 is for nodes without children. Nodes
     with many children come first, so that those with one fill the gaps.
     """
     bases = [0] * len(children)
-    used = taken = 1  # one bit a base, or a place; the root has the first place
+    used = taken = 1  # one bit per base, or per place; the root has the first place
     for node in sorted(range(len(children)), key=lambda node: -len(children[node])):
         if not children[node]:
             break

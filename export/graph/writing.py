@@ -3,22 +3,32 @@
 The counterpart of :class:`pocketseq.pipeline.translator.ModelTranslator`'s last step.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
 from pocketseq.export.graph.reading import is_character, look_up, real_code_points
 from pocketseq.pipeline.text.special import END, UNKNOWN_PIECE
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 
 
-def write(token_ids, length, attention, spread, text, tokenizer):
+def write(
+    token_ids: tf.Tensor,
+    length: tf.Tensor,
+    attention: tf.Tensor,
+    spread: tf.Tensor | None,
+    text: tf.Tensor,
+    tokenizer: Tokenizer,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns the tokens of one hypothesis into text.
 
     Args:
         token_ids: int32 ``(T,)``, the end token included.
         length: int32 scalar, the number of tokens.
         attention: float32 ``(T, S)``, with S at most N.
-        spread: float32 ``(S, N)``, which share of a source token's attention falls to
-            each code point; None: source token i is code point i.
+        spread: float32 ``(S, N)``, the fraction of a source token's attention that
+            falls to each code point; None: source token i is code point i.
         text: int32 ``(N,)``, the source text.
         tokenizer: The target tokenizer.
 
@@ -45,8 +55,8 @@ def write(token_ids, length, attention, spread, text, tokenizer):
         :max_code_points
     ]
     token = tf.maximum(tf.cumsum(marks) - 1, 0)  # (M,)
-    # What can be said of tokens is said before they are spread over code points, of
-    # which there are many more.
+    # All that is known per token is computed before tokens are spread over code points,
+    # of which there are many more.
     begins = starts + separator
     from_begin = look_up(pieces.starts, token_ids) - begins
     copied = tf.where(
@@ -69,14 +79,16 @@ def write(token_ids, length, attention, spread, text, tokenizer):
     return tf.where(real, code_points, 0), alignment
 
 
-def _is_unknown(token_ids, tokenizer):
+def _is_unknown(token_ids: tf.Tensor, tokenizer: Tokenizer) -> tf.Tensor:
     """Whether each token stands for a character outside the alphabet."""
     unknown_ids = tf.constant(sorted(tokenizer.unknown_ids), tf.int32)
     return tf.reduce_any(tf.equal(token_ids, unknown_ids[:, None]), axis=0)
 
 
-def _over_code_points(attention, spread, code_points):
-    """Returns the attention over code points ``(T + 1, N)``, with a row of zeros."""
+def _over_code_points(
+    attention: tf.Tensor, spread: tf.Tensor | None, code_points: int
+) -> tf.Tensor:
+    """Returns the attention over code points ``(T + 1, N)``, its last row zeros."""
     tokens, source_tokens = attention.shape
     attention = tf.concat([attention, tf.zeros([1, source_tokens])], axis=0)
     if spread is not None:
@@ -89,21 +101,21 @@ def _over_code_points(attention, spread, code_points):
     return tf.concat([attention, zeros], axis=1)
 
 
-def _showable(text):
-    """What may be copied from a source text: characters; all else is U+FFFD."""
+def _showable(text: tf.Tensor) -> tf.Tensor:
+    """Returns what may be copied from a source text: characters; all else is U+FFFD."""
     showable = tf.logical_and(is_character(text), real_code_points(text))
     return tf.where(showable, text, ord(UNKNOWN_PIECE))
 
 
 class _PieceTable:
-    """What the pieces write, as small arrays of integers.
+    """The texts of the pieces, as small arrays of integers.
 
-    By id: ``separators``, whether a separator comes before it; ``lengths`` and
-    ``starts``, its part of ``characters``, which are places in ``alphabet``, code
-    points. ``last`` is the last place in ``characters``.
+    By piece id: ``separators``, whether a separator comes before it; ``lengths`` and
+    ``starts``, its span of ``characters``, which are indices into ``alphabet``, code
+    points. ``last`` is the last index of ``characters``.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Tokenizer) -> None:
         texts = tokenizer.piece_texts
         joined = _joined(texts)
         alphabet = sorted(set(joined))
@@ -116,8 +128,8 @@ class _PieceTable:
         self.alphabet = np.array(list(map(ord, alphabet)), np.int32)
 
 
-def _joined(texts):
-    """Returns a text that all texts are parts of; many are parts of others."""
+def _joined(texts: Iterable[str]) -> str:
+    """Returns a text that contains all texts; many are parts of others."""
     joined = ""
     for text in sorted(set(texts), key=lambda text: (-len(text), text)):
         if text not in joined:

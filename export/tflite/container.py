@@ -6,30 +6,20 @@ runtime trusts what it is given, so a file is read and checked here before that.
 
 import hashlib
 import io
-import json
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from pocketseq.export.contract import MANIFEST, Manifest
 from pocketseq.pipeline.errors import UserError
-
-#: The file that describes a model, and where in it the checksum stands.
-MANIFEST = "manifest.json"
-CHECKSUM = "flatbuffer_sha256"
 
 # A .tflite file has this at its byte 4.
 _FILE_IDENTIFIER = b"TFL3"
 
-# What readers of a manifest rely on.
-_NEEDED = (
-    "target.tokenizer", "target.normalization", "recipe.search.beam_size",
-    "recipe.data",
-)  # fmt: skip
-
-# What the standard library raises where it reads a ZIP that is damaged: RuntimeError
-# for flags that say it is encrypted, and for methods and versions it does not know.
+# The exceptions of the standard library for a damaged ZIP (RuntimeError for flags that
+# say it is encrypted, and for unknown methods and versions) and of a foreign manifest.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, OSError,
     OverflowError, RuntimeError, ValueError,
@@ -37,24 +27,25 @@ _DAMAGE = (
 
 
 class Container(NamedTuple):
-    """What is in a file. ``data``: its bytes, which a runtime opens as they are.
+    """The contents of a file.
 
-    ``manifest``: the parsed ``manifest.json``; ``files``: all files as bytes, by name;
+    ``data``: all bytes, which a runtime opens as they are. ``manifest``: the parsed
+    ``manifest.json``. ``files``: all files behind the model as bytes, by name.
     ``is_checked``: whether there was a checksum, which agreed.
     """
 
     data: bytes
-    manifest: dict
+    manifest: Manifest
     files: dict[str, bytes]
     is_checked: bool
 
 
-def read_container(path):
+def read_container(path: str | Path) -> Container:
     """Reads an exported model, and makes sure that it is whole.
 
-    Files of before there were checksums are read, too; of them only the manifest and
-    the other files behind the model are known to be whole. No damage makes such a file
-    of one that has a checksum: the manifest has a checksum of its own in the ZIP.
+    Older files without a checksum are read, too; of them only the manifest and the
+    other files behind the model are known to be whole. Damage cannot make a file with a
+    checksum look like an older one: the manifest has a checksum of its own in the ZIP.
 
     Raises:
         UserError: There is no such file, no export has written it, or it is damaged.
@@ -67,45 +58,34 @@ def read_container(path):
         raise UserError(f"{path}: expected a run folder or a .tflite file")
     try:
         files, start = _read_files(data)
-        manifest = json.loads(files[MANIFEST])
-        _refuse_foreign(manifest)
+        manifest = Manifest.from_json(files[MANIFEST])
     except _DAMAGE as error:
         raise UserError(
             f"{path}: no manifest in it that can be read, expected a whole .tflite "
             f"file that an export has written ({type(error).__name__}: {error})"
         ) from error
-    is_checked = CHECKSUM in manifest
-    if is_checked and manifest[CHECKSUM] != checksum(memoryview(data)[:start]):
+    stated = manifest.flatbuffer_sha256
+    if stated is not None and stated != checksum(memoryview(data)[:start]):
         raise UserError(
             f"{path}: damaged, its checksum is not the one that the manifest in it "
             f"holds: expected a whole file, such as another copy of it"
         )
-    return Container(data, manifest, files, is_checked)
+    return Container(data, manifest, files, is_checked=stated is not None)
 
 
-def checksum(flatbuffer):
+def checksum(flatbuffer: bytes | memoryview) -> str:
     """Returns the SHA-256 of a model without the files behind it, as hex digits."""
     return hashlib.sha256(flatbuffer).hexdigest()
 
 
-def _read_files(data):
+def _read_files(data: bytes) -> tuple[dict[str, bytes], int]:
     """Returns the files behind a model by name, and where the first of them starts."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         for entry in entries:
-            # What we never write may take much memory or end in other exceptions.
+            # Methods that we never write may take much memory or raise otherwise.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile(f"compression method {entry.compress_type}")
         files = {entry.filename: archive.read(entry) for entry in entries}
         start = min((entry.header_offset for entry in entries), default=len(data))
     return files, start
-
-
-def _refuse_foreign(manifest):
-    """Raises ValueError for a manifest without what its readers rely on."""
-    for name in _NEEDED:
-        part = manifest
-        for key in name.split("."):
-            if not isinstance(part, dict) or key not in part:
-                raise ValueError(f"{MANIFEST} without {name}")
-            part = part[key]

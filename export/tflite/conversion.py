@@ -1,6 +1,8 @@
 """Conversion: from a TensorFlow function to the bytes of a ``.tflite`` file."""
 
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
@@ -10,14 +12,17 @@ from tensorflow.python.framework.convert_to_constants import (
 from pocketseq.pipeline.machine import release_memory
 
 
-def convert(functions):
+def convert(
+    functions: Mapping[str, tf.types.experimental.PolymorphicFunction],
+) -> bytes:
     """Converts functions to one float32 model with builtin operations only.
 
     Variables inside a loop convert without complaint and fail when they run, so the
     weights are made constants first.
 
     Args:
-        functions: ``{signature name: tf.function with an input signature}``.
+        functions: ``{signature name: tf.function with an input signature}``. Not kept,
+            so that the caller's last reference frees their memory.
 
     Returns:
         The bytes of the model.
@@ -37,7 +42,9 @@ def convert(functions):
     return model
 
 
-def _save_frozen(functions, folder):
+def _save_frozen(
+    functions: Mapping[str, tf.types.experimental.PolymorphicFunction], folder: str
+) -> None:
     """Writes a SavedModel of functions whose weights are constants."""
     signatures = {}
     for name, function in functions.items():
@@ -48,11 +55,11 @@ def _save_frozen(functions, folder):
     tf.saved_model.save(tf.Module(), folder, signatures=signatures)
 
 
-def _named(frozen, function):
-    """Gives a frozen function the input and output names of the original back."""
+def _named(frozen: Any, function: tf.types.experimental.PolymorphicFunction) -> Any:
+    """Gives a frozen function the input and output names of the original."""
     outputs = function.get_concrete_function().structured_outputs
 
-    def call(text):
+    def call(text: tf.Tensor) -> Any:
         return tf.nest.pack_sequence_as(outputs, frozen(text))
 
     return tf.function(call, input_signature=function.input_signature, autograph=False)

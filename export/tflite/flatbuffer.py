@@ -1,13 +1,17 @@
-"""The FlatBuffer of a ``.tflite`` file: what is in it, and putting it in order."""
+"""The FlatBuffer of a ``.tflite`` file: its operators, its order, its packing."""
 
 import io
 import json
 import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+
+from pocketseq.export.contract import version_numbers
 
 #: The operations that an exported model may use: builtins that every stock runtime has
 #: and that keep no state between calls.
@@ -30,23 +34,23 @@ _OPERATOR_NAMES = {
     if not name.startswith("_")
 }
 
-# Since this version of FULLY_CONNECTED, weights may have one scale a row.
+# Since this version of FULLY_CONNECTED, weights may have one scale per row.
 _PER_ROW_FULLY_CONNECTED = 12
 
 
-def operators(model_bytes):
+def operators(model_bytes: bytes) -> list[str]:
     """Returns the sorted operation names of a model, ``CUSTOM:name`` for others."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
     return sorted({_name(model.operatorCodes[code]) for code in _used_codes(model)})
 
 
-def forbidden_operators(model_bytes):
+def forbidden_operators(model_bytes: bytes) -> list[str]:
     """Returns the names of operations in a model that are not on the allowed list."""
     return [name for name in operators(model_bytes) if name not in ALLOWED_OPERATORS]
 
 
-def minimum_runtime(model_bytes):
-    """Returns the oldest TFLite runtime that has all operations: ``2.17.0``."""
+def minimum_runtime(model_bytes: bytes) -> str:
+    """Returns the oldest TFLite runtime that has all operations, such as ``2.17.0``."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
     stated = "1.5.0"
     for entry in model.metadata or []:
@@ -62,15 +66,15 @@ def minimum_runtime(model_bytes):
         t.type == schema.TensorType.INT4 for g in model.subgraphs for t in g.tensors
     ):
         versions.append("2.14.0")  # the oldest that was seen to compute it rightly
-    return max(versions, key=lambda version: [int(n) for n in version.split(".")])
+    return max(versions, key=version_numbers)
 
 
-def finished(model_bytes, output_names):
+def finished(model_bytes: bytes, output_names: Sequence[str]) -> bytes:
     """Puts a converted model into the form that apps get.
 
     The outputs of every signature come in one order (the converter sorts them by name;
     a runtime without names counts on their order). Operators ask for a runtime that
-    computes them rightly. What no runtime reads is left out.
+    computes them correctly. Names and parameters that no runtime reads are left out.
 
     Args:
         model_bytes: A ``.tflite`` model.
@@ -84,15 +88,15 @@ def finished(model_bytes, output_names):
     return packed(model)
 
 
-def _order_outputs(model, names):
+def _order_outputs(model: Any, names: Sequence[str]) -> None:
     for signature in model.signatureDefs:
         signature.outputs.sort(key=lambda output: names.index(output.name.decode()))
         subgraph = model.subgraphs[signature.subgraphIndex]
         subgraph.outputs = [output.tensorIndex for output in signature.outputs]
 
 
-def _ask_for_per_row_products(model):
-    """Lets runtimes refuse int8 weights with a scale a row if they use the first only.
+def _ask_for_per_row_products(model: Any) -> None:
+    """Makes runtimes refuse int8 weights with a scale per row if they use only one.
 
     The quantizer leaves the operator's version as it was.
     """
@@ -106,7 +110,7 @@ def _ask_for_per_row_products(model):
             code.version = max(code.version, _PER_ROW_FULLY_CONNECTED)
 
 
-def _narrow_int4(model):
+def _narrow_int4(model: Any) -> None:
     """Replaces the int4 weight -8 by -7.
 
     Runtimes before 1.2 compute wrong products with it; a scale that clips to 15 levels
@@ -124,8 +128,8 @@ def _narrow_int4(model):
         model.buffers[index].data = low | high << 4
 
 
-def _drop_names(model):
-    """Drops names of inner tensors, and quantization parameters that say nothing."""
+def _drop_names(model: Any) -> None:
+    """Drops names of inner tensors, and empty quantization parameters."""
     for graph in model.subgraphs:
         outside = {*graph.inputs, *graph.outputs}
         for index, tensor in enumerate(graph.tensors):
@@ -135,12 +139,12 @@ def _drop_names(model):
                 tensor.quantization = None
 
 
-def _scales(tensor):
+def _scales(tensor: Any) -> Sequence[float]:
     scales = tensor.quantization and tensor.quantization.scale
     return [] if scales is None else scales
 
 
-def packed(model):
+def packed(model: Any) -> bytes:
     """Returns a model object as the bytes of a ``.tflite`` file."""
     for graph in model.subgraphs:
         for part in (*graph.tensors, *(graph.operators or [])):
@@ -155,14 +159,14 @@ def packed(model):
 class _SharingBuilder(flatbuffers.Builder):
     """Writes equal vectors once, and weights where processors read them fastest."""
 
-    # What the schema asks for, and the generated Python code does not do.
+    # The schema asks for it, and the generated Python code does not do it.
     _ALIGNMENT = 16
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._vectors = {}
+        self._vectors: dict[tuple[int, bytes], int] = {}
 
-    def CreateNumpyVector(self, x):  # noqa: N802, D102
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802, D102
         data = x.astype(x.dtype.newbyteorder("<")).tobytes()
         key = (x.dtype.itemsize, data)
         if key not in self._vectors:
@@ -173,7 +177,7 @@ class _SharingBuilder(flatbuffers.Builder):
         return self._vectors[key]
 
 
-def attach_files(model_bytes, files):
+def attach_files(model_bytes: bytes, files: Mapping[str, str]) -> bytes:
     """Appends files to a model as a ZIP, where readers of TFLite metadata look.
 
     Args:
@@ -190,19 +194,19 @@ def attach_files(model_bytes, files):
     return buffer.getvalue()
 
 
-def vocabulary_text(pieces):
-    """Returns a vocabulary with one piece a line, in the order of ids.
+def vocabulary_text(pieces: Iterable[str]) -> str:
+    """Returns a vocabulary with one piece per line, in the order of ids.
 
     Line breaks and backslashes in a piece are written as in JSON.
     """
     return "".join(json.dumps(p, ensure_ascii=False)[1:-1] + "\n" for p in pieces)
 
 
-def _used_codes(model):
+def _used_codes(model: Any) -> set[int]:
     return {op.opcodeIndex for graph in model.subgraphs for op in graph.operators or []}
 
 
-def _name(code):
+def _name(code: Any) -> str:
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     if number == schema.BuiltinOperator.CUSTOM:
         return f"CUSTOM:{code.customCode.decode()}"

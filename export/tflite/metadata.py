@@ -1,19 +1,30 @@
-"""TFLite metadata: what a model says about itself to tools that know the convention.
+"""TFLite metadata: the description of a model for tools that know the convention.
 
 The convention is a FlatBuffer of its own, published as ``metadata_schema.fbs`` (version
-1.5.0), in a buffer of the model. Its tables stand here as named tuples: the fields have
-the schema's names and the order of its slots.
+1.5.0), in a buffer of the model. Its tables are named tuples here: the fields have the
+schema's names and the order of its slots.
 """
 
-import json
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from pocketseq.export.tflite.container import CHECKSUM, MANIFEST, checksum
+from pocketseq.export.contract import (
+    ALIGNMENT,
+    MANIFEST,
+    SCORE,
+    SOURCE_VOCABULARY,
+    TARGET_VOCABULARY,
+    TEXT,
+    Manifest,
+    Signature,
+)
+from pocketseq.export.tflite.container import checksum
 from pocketseq.export.tflite.flatbuffer import attach_files, packed
 
 _ENTRY = b"TFLITE_METADATA"
@@ -23,31 +34,31 @@ _IDENTIFIER = b"M001"
 _UNKNOWN, _DESCRIPTIONS, _VOCABULARY = 0, 1, 5
 _FEATURE_PROPERTIES = 1
 
-# The schema version that brought the newest thing we use: a file type for vocabularies.
+# The schema version of the newest part that we use: a file type for vocabularies.
 _MIN_PARSER_VERSION = "1.0.1"
 
 _FILES = {
     MANIFEST: ("What the model is and how to call it, as JSON.", _DESCRIPTIONS),
-    "source_vocabulary.txt": (
+    SOURCE_VOCABULARY: (
         "The pieces of the source, one a line in the order of ids, escaped as in JSON.",
         _VOCABULARY,
     ),
-    "target_vocabulary.txt": (
+    TARGET_VOCABULARY: (
         "The pieces of the target, one a line in the order of ids, escaped as in JSON.",
         _VOCABULARY,
     ),
 }
 
 _INPUTS = {
-    "text": "The code points of a text in Unicode NFC, zero-padded at the right; a "
+    TEXT: "The code points of a text in Unicode NFC, zero-padded at the right; a "
     "longer text is cut.",
 }
 
 _OUTPUTS = {
-    "text": "The code points of each translation, zero-padded at the right.",
-    "score": "The sum of the token log-probabilities, end token included, divided by "
+    TEXT: "The code points of each translation, zero-padded at the right.",
+    SCORE: "The sum of the token log-probabilities, end token included, divided by "
     "(number of tokens)^length_penalty; 0 for an empty text.",
-    "alignment": "Row i of a translation: which input code points its code point i "
+    ALIGNMENT: "Row i of a translation: which input code points its code point i "
     "came from. Rows sum to 1, rows of padding to 0.",
 }
 
@@ -88,49 +99,60 @@ class _ModelMetadata(NamedTuple):
     min_parser_version: str
 
 
-def attach_metadata(model_bytes, manifest, files, *, version="1"):
-    """Puts metadata into a model, and the files that it tells of behind the model.
+def attach_metadata(
+    model_bytes: bytes,
+    manifest: Manifest,
+    files: Mapping[str, str],
+    *,
+    version: str = "1",
+) -> bytes:
+    """Puts metadata into a model, and the files that it describes behind the model.
 
     Metadata and files that the model has already are replaced. The first file is
     ``manifest.json``, with the SHA-256 of all bytes before the files added.
 
     Args:
         model_bytes: A ``.tflite`` model, its outputs in the order of the manifest.
-        manifest: What ``manifest.json`` holds.
+        manifest: The description of the model.
         files: The other files, ``{name: text}``, names as an export gives them.
-        version: The version of the model, as its maker counts.
+        version: The version of the model, in whatever scheme its maker uses.
 
     Raises:
         ValueError: The signatures of the model are not those of the manifest.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(model_bytes))
-    subgraphs = _subgraphs(model, manifest["signatures"])
+    subgraphs = _subgraphs(model, manifest.signatures)
     names = [MANIFEST, *files]
     metadata = metadata_bytes(manifest, names, subgraphs, version=version)
     _metadata_buffer(model).data = np.frombuffer(metadata, np.uint8)
     flatbuffer = packed(model)
-    manifest = {**manifest, CHECKSUM: checksum(flatbuffer)}
-    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-    return attach_files(flatbuffer, {MANIFEST: text, **files})
+    manifest = replace(manifest, flatbuffer_sha256=checksum(flatbuffer))
+    return attach_files(flatbuffer, {MANIFEST: manifest.to_json(), **files})
 
 
-def metadata_bytes(manifest, files, subgraphs, *, version="1"):
+def metadata_bytes(
+    manifest: Manifest,
+    files: Iterable[str],
+    subgraphs: Sequence[str | None],
+    *,
+    version: str = "1",
+) -> bytes:
     """Returns the metadata as a FlatBuffer, ``ModelMetadata`` of the schema.
 
     Args:
-        manifest: What ``manifest.json`` holds.
+        manifest: The description of the model.
         files: The names of the associated files.
-        subgraphs: For the subgraphs of the model, as far as they belong to signatures,
-            the name of the signature; None for another one between them.
-        version: The version of the model, as its maker counts.
+        subgraphs: The name of the signature that each subgraph of the model belongs to,
+            up to the last that belongs to one; None for those between them.
+        version: The version of the model, in whatever scheme its maker uses.
     """
     metadata = _ModelMetadata(
-        name=manifest["name"],
-        description=f"{manifest['task']}: text to text, as Unicode code points.",
+        name=manifest.name,
+        description=f"{manifest.task}: text to text, as Unicode code points.",
         version=version,
         subgraph_metadata=[_subgraph(manifest, name) for name in subgraphs],
         author="",
-        license=manifest["recipe"]["data"]["license"],
+        license=manifest.license,
         associated_files=[_file(name) for name in files],
         min_parser_version=_MIN_PARSER_VERSION,
     )
@@ -139,7 +161,7 @@ def metadata_bytes(manifest, files, subgraphs, *, version="1"):
     return bytes(builder.Output())
 
 
-def _subgraphs(model, expected):
+def _subgraphs(model: Any, expected: Mapping[str, Signature]) -> list[str | None]:
     """Returns the signature of each subgraph, up to the last subgraph that has one.
 
     A tensor's metadata is found by position only, so the positions are checked.
@@ -154,8 +176,11 @@ def _subgraphs(model, expected):
             "outputs": _names(signature.outputs, subgraph.outputs),
         }
     wanted = {
-        name: {side: [t["name"] for t in tensors] for side, tensors in sides.items()}
-        for name, sides in expected.items()
+        name: {
+            "inputs": [tensor.name for tensor in signature.inputs],
+            "outputs": [tensor.name for tensor in signature.outputs],
+        }
+        for name, signature in expected.items()
     }
     if found != wanted:
         raise ValueError(
@@ -164,13 +189,13 @@ def _subgraphs(model, expected):
     return [subgraphs.get(index) for index in range(max(subgraphs) + 1)]
 
 
-def _names(tensors, indices):
+def _names(tensors: Sequence[Any], indices: Sequence[int]) -> list[str]:
     """Returns a signature's tensor names in the order of the subgraph's tensors."""
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in tensors}
     return [names[index] for index in indices]
 
 
-def _metadata_buffer(model):
+def _metadata_buffer(model: Any) -> Any:
     """Returns the model's buffer for metadata, which is made where there is none."""
     model.metadata = model.metadata or []
     entry = next((e for e in model.metadata if e.name == _ENTRY), None)
@@ -184,29 +209,29 @@ def _metadata_buffer(model):
     return model.buffers[entry.buffer]
 
 
-def _file(name):
+def _file(name: str) -> _AssociatedFile:
     return _AssociatedFile(name, *_FILES.get(name, ("", _UNKNOWN)))
 
 
-def _subgraph(manifest, name):
+def _subgraph(manifest: Manifest, name: str | None) -> _SubGraphMetadata:
     if name is None:
         return _SubGraphMetadata()
-    signature = manifest["signatures"][name]
-    translations = signature["outputs"][0]["shape"][0]
+    signature = manifest.signatures[name]
+    translations = signature.outputs[0].shape[0]
     found = f"its {translations} best translations, best first"
     return _SubGraphMetadata(
         name,
-        f"Reads a text of up to {signature['inputs'][0]['shape'][-1]} code points and "
+        f"Reads a text of up to {signature.inputs[0].shape[-1]} code points and "
         f"returns {found if translations > 1 else 'its translation'}.",
-        [_TensorMetadata(t["name"], _INPUTS[t["name"]]) for t in signature["inputs"]],
-        [_TensorMetadata(t["name"], _OUTPUTS[t["name"]]) for t in signature["outputs"]],
+        [_TensorMetadata(one.name, _INPUTS[one.name]) for one in signature.inputs],
+        [_TensorMetadata(one.name, _OUTPUTS[one.name]) for one in signature.outputs],
     )
 
 
-def _write(builder, value):
-    """Writes a text, a list of tables or a table, and returns where it is.
+def _write(builder: flatbuffers.Builder, value: Any) -> int:
+    """Writes a text, a list of tables or a table, and returns its offset.
 
-    What a table points to is written before the table; numbers stand in it.
+    Everything that a table points to is written before the table; numbers are in it.
     """
     if isinstance(value, str):
         return builder.CreateString(value)

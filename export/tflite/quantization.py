@@ -1,65 +1,24 @@
-"""Quantization recipes: how the weights of an exported model are stored."""
+"""Quantization: the weights of a model, stored as a recipe says."""
 
 import contextlib
 import io
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from pocketseq.export.recipes import Recipe
 from pocketseq.layers.decoder import OUTPUT_PRODUCT, READOUT
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One way of storing weights.
-
-    ``bits``: of a weight in a matrix product. ``algorithm``: how ai-edge-quantizer
-    chooses the scales. ``score_tolerance``: how far scores may be from Keras' in golden
-    lines. ``description``: a sentence for the bundle's README. Where there are fewer
-    than 32 bits, the rows that tokens look up are int8 with one scale each, dequantized
-    after the gather, and the products after the attention have 8 bits at least.
-    """
-
-    bits: int
-    algorithm: str
-    score_tolerance: float
-    description: str
-
-    @property
-    def int8_rows(self):
-        return self.bits < 32
-
-
-RECIPES = {
-    "float32": Recipe(
-        32, "", 1e-3, "Weights as trained: the reference, equal to Keras."
-    ),
-    "float16": Recipe(
-        16,
-        "FLOAT_CASTING",
-        0.05,
-        "float16 weights, float32 arithmetic: half the size, no faster on a CPU.",
-    ),
-    "int8": Recipe(
-        8,
-        "MIN_MAX_UNIFORM_QUANT",
-        0.05,
-        "int8 weights, float32 activations: a quarter of the size, fastest on a CPU.",
-    ),
-    # OCTAV clips: with 15 levels, one outlier would cost all others their precision.
-    "int4": Recipe(
-        4, "OCTAV", 0.05, "int4 weights, float32 activations: the smallest file."
-    ),
-}
-
-
-def quantize_weights(model_bytes, recipe, *, compatible=False):
+def quantize_weights(
+    model_bytes: bytes, recipe: Recipe, *, compatible: bool = False
+) -> bytes:
     """Quantizes the weights of all matrix products, inside loops too.
 
     Args:
         model_bytes: A float32 ``.tflite`` model.
-        recipe: :class:`Recipe`.
+        recipe: How to store the weights.
         compatible: Whether an int8 matrix has one scale, as older runtimes need it,
-            instead of one a row.
+            instead of one per row.
 
     Returns:
         The bytes of the quantized model.
@@ -84,7 +43,7 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
         manager.add_weight_only_config(**options)
     else:
         granularity = qtyping.QuantGranularity
-        # Runtimes before 2.17 know one scale a row of int4 weights, not of int8.
+        # Runtimes before 2.17 know a scale per row for int4 weights, but not for int8.
         int8 = granularity.TENSORWISE if compatible else granularity.CHANNELWISE
         options["granularity"] = int8 if recipe.bits == 8 else granularity.CHANNELWISE
         manager.add_dynamic_config(**options)
@@ -102,7 +61,7 @@ def quantize_weights(model_bytes, recipe, *, compatible=False):
 
 
 @contextlib.contextmanager
-def _silence():
+def _silence() -> Iterator[None]:
     """Keeps the library's reports off the output, which belongs to the command."""
     level, disabled = logging.root.level, logging.root.manager.disable
     logging.disable(max(disabled, logging.WARNING))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pocketseq.export.bundle import Report
     from pocketseq.pipeline.runs import Run
     from pocketseq.pipeline.training.loop import Summary
-    from pocketseq.pipeline.translation import Translator
+    from pocketseq.pipeline.translation import TextTranslator
 
 __all__ = ["__version__", "evaluate", "export", "load", "train"]
 
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> str:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load(path: str | Path | None = None) -> Translator:
+def load(path: str | Path | None = None) -> TextTranslator:
     """Opens a trained model.
 
     Args:

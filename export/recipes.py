@@ -1,0 +1,60 @@
+"""Quantization recipes: how the weights of an exported model are stored.
+
+Data only, and no TensorFlow: the command line takes the names from here. A new recipe
+is an entry of :data:`RECIPES`; :mod:`pocketseq.export.tflite.quantization` follows it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way of storing weights.
+
+    ``bits``: per weight of a matrix product. ``algorithm``: the name by which
+    ai-edge-quantizer knows how to choose the scales. ``score_tolerance``: the largest
+    difference from Keras' scores in golden lines. ``description``: a sentence for the
+    bundle's README. With fewer than 32 bits, the rows that tokens look up are int8 with
+    one scale per row, dequantized after the gather, and the products after the
+    attention have 8 bits at least.
+    """
+
+    bits: int
+    algorithm: str
+    score_tolerance: float
+    description: str
+
+    @property
+    def int8_rows(self) -> bool:
+        """Whether the rows that tokens look up are int8."""
+        return self.bits < 32
+
+
+#: By name, the most exact first.
+RECIPES = {
+    "float32": Recipe(
+        32, "", 1e-3, "Weights as trained: the reference, equal to Keras."
+    ),
+    "float16": Recipe(
+        16,
+        "FLOAT_CASTING",
+        0.05,
+        "float16 weights, float32 arithmetic: half the size, no faster on a CPU.",
+    ),
+    "int8": Recipe(
+        8,
+        "MIN_MAX_UNIFORM_QUANT",
+        0.05,
+        "int8 weights, float32 activations: a quarter of the size, fastest on a CPU.",
+    ),
+    # OCTAV clips: with 15 levels, one outlier would cost all others their precision.
+    "int4": Recipe(
+        4, "OCTAV", 0.05, "int4 weights, float32 activations: the smallest file."
+    ),
+}
+
+#: The recipe that must equal Keras, and that the others are measured against.
+REFERENCE = "float32"
+
+#: The recipe that an app ships unless somebody decides otherwise.
+DEFAULT = "int8"
