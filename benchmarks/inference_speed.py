@@ -53,19 +53,18 @@ def main(run, quantize, count):
     lengths = token_counts(keras, texts)
     recipe = RECIPES[quantize]
 
-    copy = opened.load()
-    copy.model.use_tables(int8=recipe.int8_rows)
+    tables = keras.model.token_tables(int8=recipe.int8_rows)
     graphs = {
-        "whole": translate_function(copy),
-        "reading": reading_function(copy),
-        "reading and encoder": encoder_function(copy),
-        "reading and writing": writing_function(copy),
-        "products": products_function(copy, attention=True),
-        "products with weights": products_function(copy, attention=False),
+        "whole": translate_function(keras, token_inputs=tables),
+        "reading": reading_function(keras),
+        "reading and encoder": encoder_function(keras, tables),
+        "reading and writing": writing_function(keras),
+        "products": products_function(keras, tables, attention=True),
+        "products with weights": products_function(keras, tables, attention=False),
     }
     models = {name: converted(graph, recipe) for name, graph in graphs.items()}
-    inputs = [code_points(copy, text) for text in texts]
-    rounds = [product_rounds(copy, *pair) for pair in lengths]
+    inputs = [code_points(keras, text) for text in texts]
+    rounds = [product_rounds(keras, *pair) for pair in lengths]
     runners = {
         name: Runner(model, rounds if "products" in name else inputs)
         for name, model in models.items()
@@ -81,7 +80,7 @@ def main(run, quantize, count):
     milliseconds = {
         name: 1000 * np.median(values, axis=0) for name, values in seconds.items()
     }
-    click.echo(json.dumps(report(milliseconds, lengths, models["whole"], copy, texts)))
+    click.echo(json.dumps(report(milliseconds, lengths, models["whole"], keras, texts)))
 
 
 def report(milliseconds, lengths, model, translator, texts):
@@ -190,7 +189,7 @@ def reading_function(translator):
     return text_function(reading, translator)
 
 
-def encoder_function(translator):
+def encoder_function(translator, tables):
     """From code points to what the decoder looks back at."""
 
     def encoding(text):
@@ -198,7 +197,9 @@ def encoder_function(translator):
         size, _ = search_sizes(translator)
         model = translator.model
         mask = tf.sequence_mask(source.length, size.source)
-        outputs, states = model.encoder.loop(source.ids[:, : size.source], mask)
+        outputs, states = model.encoder.loop(
+            source.ids[:, : size.source], mask, tables.source
+        )
         memory = model.decoder.memory(outputs, mask)
         parts = [*memory, *model.decoder.initial_state(states).lstm[0]]
         return tf.add_n([tf.reduce_sum(part) for part in parts])
@@ -244,7 +245,7 @@ def product_rounds(translator, source_tokens, output_tokens):
     return row
 
 
-def products_function(translator, *, attention):
+def products_function(translator, tables, *, attention):
     """Only the matrix products, of the same shapes, as often as the search runs them.
 
     Products that an export replaces by a table are left out. Those of the attention, of
@@ -266,7 +267,7 @@ def products_function(translator, *, attention):
                 for number, layer in enumerate(layers):
                     hidden = total[:, : layer.units]
                     new = tf.matmul(hidden, layer.recurrent_kernel)
-                    folded = index == 0 and encoder.token_tables[number].projected
+                    folded = index == 0 and tables.source[number].projected
                     if not folded:
                         row = inputs[:, : layer.kernel.shape[0]]
                         new += tf.matmul(row, layer.kernel)
@@ -286,7 +287,7 @@ def products_function(translator, *, attention):
         def body(step, hidden, logits):
             for index, layer in enumerate(decoder.lstm):
                 gates = tf.matmul(hidden, layer.recurrent_kernel)
-                if index or not decoder.token_table.projected:
+                if index or not tables.target.projected:
                     row = tf.concat([hidden, hidden], axis=1)[
                         :, : layer.kernel.shape[0]
                     ]

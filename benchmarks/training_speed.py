@@ -475,16 +475,13 @@ class Ours:
     def _check(self, batch):
         import tensorflow as tf
 
-        from pocketseq.layers.products import products_in
-
         model = self.trainer.model
-        with products_in(self.config.training.precision):
-            with tf.GradientTape() as tape:
-                logits, _ = model(
-                    batch.source_ids, batch.source_length, batch.decoder_inputs
-                )
-                loss = self.loss(batch.target_ids, logits)
-            return loss_and_norm(tape, loss, model.trainable_weights)
+        with tf.GradientTape() as tape:
+            logits, _ = model(
+                batch.source_ids, batch.source_length, batch.decoder_inputs
+            )
+            loss = self.loss(batch.target_ids, logits)
+        return loss_and_norm(tape, loss, model.trainable_weights)
 
     def warm_up(self):
         """Compiles the update for each batch shape."""

@@ -304,15 +304,13 @@ class _Export:
     def _converted(self, int8_rows):
         """Returns the float32 model that recipes start from, converted once for all."""
         if int8_rows not in self._models_by_rows:
-            copy = self.run.load()  # because tables cannot be undone
-            copy.model.use_tables(int8=int8_rows)
-            resized = {n: copy.resized(n) for n in self.lengths}
+            tables = self.keras.model.token_tables(int8=int8_rows)
             with _writing(Path(gettempdir())):  # where the converter works
                 # Nothing here keeps the functions, so that they can go on the way.
                 self._models_by_rows[int8_rows] = convert(
                     {
                         _signature(n, self.lengths, beam): translate_function(
-                            resized[n], beam_size=beam
+                            self.translators[n], beam_size=beam, token_inputs=tables
                         )
                         for n in self.lengths
                         for beam in self._beams()

@@ -39,9 +39,7 @@ def encoder(**options):
 
 
 def decoder(**options):
-    layer = AttentiveLSTMDecoder(9, 4, UNITS, **options)
-    layer.build(UNITS, 1)
-    return layer
+    return AttentiveLSTMDecoder(9, 4, UNITS, **options)
 
 
 def decoder_arguments(feeding):

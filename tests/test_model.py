@@ -23,7 +23,9 @@ def model(request):
     keras.utils.set_random_seed(1)
     model = EncoderDecoder(
         LSTMEncoder(9, 4, 6),
-        AttentiveLSTMDecoder(8, 5, 6, layers=2, input_feeding=request.param),
+        AttentiveLSTMDecoder(
+            8, 5, 6, layers=2, encoder_layers=1, input_feeding=request.param
+        ),
     )
     model.build()
     random = np.random.default_rng(1)

@@ -35,7 +35,7 @@ def search_sizes(translator):
     return _Size(tokens, -(-longest.target * tokens // longest.source)), longest
 
 
-def translate_function(translator, *, beam_size=None):
+def translate_function(translator, *, beam_size=None, token_inputs=None):
     """Returns the function that an app calls, before conversion.
 
     Args:
@@ -43,6 +43,8 @@ def translate_function(translator, *, beam_size=None):
             tokenizers say how long the texts may be.
         beam_size: How many hypotheses to search with and to return; None: the greedy
             search, and its one translation.
+        token_inputs: How tokens become inputs of the LSTMs: what
+            :meth:`EncoderDecoder.token_tables` returns; None: by embedding and product.
 
     Returns:
         A ``tf.function`` of ``text`` int32 ``(1, N)``, code points padded with zeros,
@@ -63,6 +65,7 @@ def translate_function(translator, *, beam_size=None):
                     source.ids[:, : size.source],
                     length,
                     beam_size=beam_size or 1,
+                    token_inputs=token_inputs,
                     **{**translator.search_options, "max_length": size.target},
                 )
 

@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.layers.products import products_in
 from pocketseq.pipeline.data.batches import Batch, Reader, training_batches
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped, UserError
 from pocketseq.pipeline.evaluation import evaluate, is_perfect, main_rank, rank
@@ -256,7 +255,9 @@ class Trainer:
         if self.precision == "auto":
             self.precision = native_precision()
         keras.utils.set_random_seed(config.training.seed)
-        self.model = build_model(config.model, *map(len, tokenizers))
+        self.model = build_model(
+            config.model, *map(len, tokenizers), product_dtype=self.precision
+        )
         self.optimizer = keras.optimizers.Adam(
             learning_rate(config.training),
             name="adam",  # frozen: it is part of the names in checkpoints
@@ -353,18 +354,17 @@ class Trainer:
 
     def _part_gradients(self, batch, seed):
         weights = self.model.trainable_weights
-        with products_in(self.precision):
-            with tf.GradientTape() as tape:
-                logits, _ = self.model(
-                    batch.source_ids, batch.source_length, batch.decoder_inputs, seed
-                )
-                loss = smoothed_loss(
-                    logits,
-                    batch.target_ids,
-                    batch.target_length,
-                    self.config.training.label_smoothing,
-                )
-            gradients = tape.gradient(loss, weights)
+        with tf.GradientTape() as tape:
+            logits, _ = self.model(
+                batch.source_ids, batch.source_length, batch.decoder_inputs, seed
+            )
+            loss = smoothed_loss(
+                logits,
+                batch.target_ids,
+                batch.target_length,
+                self.config.training.label_smoothing,
+            )
+        gradients = tape.gradient(loss, weights)
         source_tokens, target_tokens = (
             tf.cast(tf.reduce_sum(length), tf.float32)
             for length in (batch.source_length, batch.target_length)
