@@ -2,7 +2,8 @@
 
 Under every dtype policy weights, states, norms, softmax and sums are float32. The
 compute dtype of the policy is that of the outputs of a call, and of the factors of
-products unless the layer is given another ``product_dtype``.
+products unless the layer is given another ``product_dtype``. (Embeddings are Keras' own
+layers: under a mixed policy they are rounded to its compute dtype in any case.)
 """
 
 from typing import Any
