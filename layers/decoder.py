@@ -369,7 +369,11 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         return DecoderState(tuple(lstm_states), feed), context, weights
 
     def token_table(self, *, int8: bool) -> TokenTable:
-        """Returns a :class:`TokenTable` for :meth:`step`."""
+        """Returns a :class:`TokenTable` for :meth:`step`.
+
+        Args:
+            int8: Whether the rows are int8 with one scale each.
+        """
         return TokenTable(self.embedding, self.lstm[0], int8=int8)
 
     def _readout(self, context, hidden, product_dtype="float32"):

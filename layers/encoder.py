@@ -139,6 +139,8 @@ class LSTMEncoder(keras.layers.Layer):
             token_inputs: How tokens become inputs, one per LSTM of the first layer,
                 such as :meth:`token_tables`; None: :class:`EmbeddedToken`.
         """
+        if not self.built:
+            self.build(source_ids.shape)
         if token_inputs is None:
             token_inputs = [
                 EmbeddedToken(self.embedding, lstm) for lstm in self._layer(0)
@@ -160,7 +162,11 @@ class LSTMEncoder(keras.layers.Layer):
         return self._encode(read_layer, None)
 
     def token_tables(self, *, int8: bool) -> tuple[TokenTable, ...]:
-        """Returns a :class:`TokenTable` for each LSTM of the first layer."""
+        """Returns a :class:`TokenTable` for each LSTM of the first layer.
+
+        Args:
+            int8: Whether the rows are int8 with one scale each.
+        """
         return tuple(
             TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
         )

@@ -161,7 +161,7 @@ def beam_search(
     )
 
 
-def _start(active, shape, max_length):
+def _start(active: tf.Tensor, shape: list[int | tf.Tensor], max_length: int) -> _Beam:
     """One hypothesis per text; the other slots are impossible until they are taken."""
     batch_size, beam_size = shape
     first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_size)
@@ -253,7 +253,7 @@ def _reorder(state, parent):
     return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
 
 
-def _extend(beam, chosen):
+def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
     """Returns the beam after the chosen tokens."""
     if _is_single(beam.finished):
         return beam._replace(

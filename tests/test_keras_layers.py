@@ -374,7 +374,6 @@ def test_a_product_dtype_leaves_steps_and_loops_in_float32():
     for dtype in ("bfloat16", "float32"):
         keras.utils.set_random_seed(1)
         reader, writer = encoder(product_dtype=dtype), decoder(product_dtype=dtype)
-        reader.build((None, None))
         outputs, states = reader.loop(source_ids, MASK)
         state = writer.initial_state(states)
         found.append(writer.step(target_ids[:, 0], state, writer.memory(outputs, MASK)))
@@ -491,8 +490,8 @@ def test_an_lstm_takes_its_mask_by_name_as_by_place():
 def test_a_loop_without_a_mask_reads_all_positions():
     layer = encoder()
     source_ids = random_ids(3, 2)
-    results = layer(source_ids)
-    assert_all_close(layer.loop(tf.constant(source_ids)), results, atol=1e-6)
+    results = layer.loop(tf.constant(source_ids))  # which builds the layer
+    assert_all_close(layer(source_ids), results, atol=1e-6)
 
 
 @EVERY_LAYER

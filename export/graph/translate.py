@@ -8,6 +8,8 @@ import tensorflow as tf
 from pocketseq.export.graph.composition import compose, mean_rows
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.writing import write
+from pocketseq.layers import TokenInputs
+from pocketseq.pipeline.translator import ModelTranslator
 
 # A short text goes through smaller buffers, so that its work does not grow with the
 # longest text that a model takes: an eighth of the length, but at least 16 tokens,
@@ -35,7 +37,12 @@ def search_sizes(translator):
     return _Size(tokens, -(-longest.target * tokens // longest.source)), longest
 
 
-def translate_function(translator, *, beam_size=None, token_inputs=None):
+def translate_function(
+    translator: ModelTranslator,
+    *,
+    beam_size: int | None = None,
+    token_inputs: TokenInputs | None = None,
+) -> tf.types.experimental.PolymorphicFunction:
     """Returns the function that an app calls, before conversion.
 
     Args:
