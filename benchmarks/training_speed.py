@@ -843,9 +843,9 @@ def torch_network(config, vocabulary_sizes, *, packed):
     """Returns the network as a PyTorch module that maps a batch to its mean loss.
 
     Without packing, one more input of the encoder says "padding": its weights, which
-    no gradient reaches, shut the write gate and open the keep gate, so that the padding
-    changes nothing. That lets PyTorch run its oneDNN kernel, which takes no packed
-    texts.
+    no gradient reaches, shut the input gate and open the forget gate, so that the
+    padding changes nothing. That lets PyTorch run its oneDNN kernel, which takes no
+    packed texts.
     """
     import torch
 
