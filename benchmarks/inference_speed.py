@@ -42,7 +42,7 @@ def main(run: str, quantize: str, count: int) -> None:
         matrix_product_gflops,
         token_counts,
     )
-    from pocketseq.export.tflite.quantization import RECIPES
+    from pocketseq.export.recipes import RECIPES
     from pocketseq.pipeline.runs import open_run
     from pocketseq.pipeline.training.preparation import training_corpora
 
@@ -57,14 +57,14 @@ def main(run: str, quantize: str, count: int) -> None:
     lengths = token_counts(keras, texts)
 
     recipe = RECIPES[quantize]
-    copy = opened.load()
-    copy.model.use_tables(int8=recipe.int8_rows)
+    tables = keras.model.token_tables(int8=recipe.int8_rows)
     models = {
-        name: converted(graph, recipe) for name, graph in all_graphs(copy).items()
+        name: converted(graph, recipe)
+        for name, graph in all_graphs(keras, tables).items()
     }
-    size = copy.source_tokenizer.max_code_points
+    size = keras.source_tokenizer.max_code_points
     inputs = [text_input(text, size) for text in texts]
-    rounds = [product_rounds(copy, n, m) for n, m in lengths]
+    rounds = [product_rounds(keras, n, m) for n, m in lengths]
     runners: dict[str, Any] = {
         name: Runner(model, rounds if "products" in name else inputs)
         for name, model in models.items()
@@ -85,7 +85,7 @@ def main(run: str, quantize: str, count: int) -> None:
         {
             **speed_report(seconds, lengths),
             "matrix_product_gflops": matrix_product_gflops(),
-            "from_python": from_python(models["whole"], copy, texts),
+            "from_python": from_python(models["whole"], keras, texts),
         }
     )
 

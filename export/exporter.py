@@ -182,7 +182,7 @@ def without_folders(config: Config) -> Config:
     Folders are private, and of no use elsewhere.
     """
     data = config.data
-    names = ("train", "train_target", "dev", "dev_target", "test")
+    names = ("train", "train_target", "dev", "dev_target", "test", "test_target")
     files: dict[str, Any] = {name: Path(getattr(data, name)).name for name in names}
     return replace(config, base=Path(config.base).name, data=replace(data, **files))
 

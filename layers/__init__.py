@@ -1,8 +1,8 @@
-"""The Keras layers: attention, the LSTM, the encoder and the attentive decoder."""
+"""Keras layers: attention, the LSTM, the encoder and the attentive decoder."""
 
 import os
 
-# Keras reads it when it is imported, which is after this, or too early to be helped.
+# Keras reads it on import. If that has happened already, the check below tells.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
@@ -22,6 +22,12 @@ from pocketseq.layers.attention import (
 )
 from pocketseq.layers.decoder import AttentiveLSTMDecoder, DecoderState, Memory
 from pocketseq.layers.dropout import variational_dropout
+from pocketseq.layers.embedding import (
+    EmbeddedToken,
+    TokenInput,
+    TokenInputs,
+    TokenTable,
+)
 from pocketseq.layers.encoder import LSTMEncoder
 from pocketseq.layers.lstm import LSTM
 from pocketseq.layers.recurrence import LSTMState
@@ -34,9 +40,13 @@ __all__ = [
     "CosineAttention",
     "DecoderState",
     "DotProductAttention",
+    "EmbeddedToken",
     "LSTMEncoder",
     "LSTMState",
     "Memory",
     "NoAttention",
+    "TokenInput",
+    "TokenInputs",
+    "TokenTable",
     "variational_dropout",
 ]

@@ -1,10 +1,11 @@
 """Attention: which source positions each decoder step looks at.
 
-Every class answers the same call; the cosine is the first choice, and the others
-override its score only, so that they can be compared with nothing else changed.
+All classes share one call, and differ in their score only, so that they can be compared
+with nothing else changed. The cosine is the first choice.
 """
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,7 @@ MASKED_SCORE = -1e9
 _SMALLEST_SQUARE = 1e-12
 
 
-def masked_softmax(scores, source_mask):
+def masked_softmax(scores: tf.Tensor, source_mask: tf.Tensor | None) -> tf.Tensor:
     """Softmax over the last axis that gives masked positions exactly 0.
 
     Args:
@@ -42,18 +43,18 @@ def masked_softmax(scores, source_mask):
     return tf.nn.softmax(scores + (1.0 - mask) * MASKED_SCORE) * mask
 
 
-def dot_products(queries, keys):
+def dot_products(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """Returns ``queries keys'``, ``(batch, target_length, source_length)``.
 
-    One query about one text, which is a step on a device, is worked out as a sum of
-    products: a matrix product there would rearrange all keys first, at each step.
+    For one query about one text, which is a step on a device, it is a sum of products:
+    a matrix product there would rearrange all keys first, at each step.
     """
     if list(queries.shape[:2]) == [1, 1]:
         return tf.reduce_sum(queries * keys, axis=-1)[:, tf.newaxis]
     return tf.matmul(queries, keys, transpose_b=True)
 
 
-def weighted_sums(weights, values):
+def weighted_sums(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Returns ``weights values``, ``(batch, target_length, units)``."""
     if list(weights.shape[:2]) == [1, 1]:
         column = tf.reshape(weights, [1, -1, 1])
@@ -62,28 +63,36 @@ def weighted_sums(weights, values):
 
 
 class Attention(keras.layers.Layer):
-    """What all attentions share: a score, a masked softmax, a weighted sum.
+    """Base class of attentions: a score, a masked softmax, a weighted sum.
 
     ``weights = softmax(score(query, keys))``, ``context = weights @ values``
     over source positions, for each query by itself.
 
-    A subclass overrides :meth:`score`, and :meth:`prepare` when a part of its score
-    depends on the encoder outputs alone: a search prepares once and scores each step.
+    A new attention is a subclass that overrides :meth:`score`, and an entry in
+    :data:`ATTENTIONS`. It overrides :meth:`prepare`, too, if part of its score depends
+    on the encoder outputs alone: a search prepares once and scores at each step. It
+    overrides ``build`` if its score has weights, which are created with
+    :data:`FLOAT32_WEIGHT`. Decoder, search, gradients and export need nothing else.
 
     Call arguments:
-        query: float ``(batch, target_length, units)``, the decoder's LSTM outputs.
+        query: float ``(batch, target_length, units)``, the LSTM outputs of the decoder.
         encoder_outputs: float ``(batch, source_length, units)``.
         source_mask: bool ``(batch, source_length)``, True = real token, or None: all
-            are real.
+            positions are real.
 
     Returns:
         ``context`` ``(batch, target_length, units)`` and ``attention_weights``, float32
         ``(batch, target_length, source_length)``: 0 on padding, and rows that sum to 1
         (to 0 where the whole row is padding; the context is then 0, too). The context
-        is in the compute dtype of the layer's policy; all before it is float32.
+        is in the compute dtype of the policy of the layer; all before it is float32.
 
     Raises:
         TypeError: A mask that is not boolean.
+
+    Example:
+        >>> class ScaledDotProductAttention(Attention):
+        ...     def score(self, query, keys):
+        ...         return dot_products(query, keys) * query.shape[-1] ** -0.5
 
     References:
         Luong, Pham and Manning 2015, "Effective approaches to attention-based neural
@@ -93,16 +102,47 @@ class Attention(keras.layers.Layer):
     #: Whether the context joins the decoder output on its way to the next token.
     gives_context = True
 
-    def prepare(self, encoder_outputs):
-        """Returns the keys to score against: what depends on the source alone."""
+    def build(self, query_shape=None, encoder_outputs_shape=None):
+        """Creates the weights of the score; there are none unless a subclass has some.
+
+        Args:
+            query_shape, encoder_outputs_shape: ``(None, None, units)``.
+        """
+
+    def prepare(self, encoder_outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the keys of the score, which depend on the source alone.
+
+        Args:
+            encoder_outputs: float32 ``(batch, source_length, units)``.
+
+        Returns:
+            float32 ``(batch, source_length, any width)``.
+        """
         return encoder_outputs
 
-    def score(self, query, keys):
-        """Returns scores ``(batch, target_length, source_length)``."""
-        raise NotImplementedError
+    def score(self, query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Returns scores ``(batch, target_length, source_length)``, before the softmax.
 
-    def attend(self, query, keys, values, source_mask):
-        """Like a call, with ``keys`` that :meth:`prepare` has already made."""
+        Args:
+            query: float32 ``(batch, target_length, units)``.
+            keys: What :meth:`prepare` returns.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define a score")
+
+    def attend(
+        self,
+        query: tf.Tensor,
+        keys: tf.Tensor,
+        values: tf.Tensor,
+        source_mask: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes what a call computes, from keys that :meth:`prepare` has returned.
+
+        Args:
+            query, keys: As for :meth:`score`.
+            values: The encoder outputs, float32.
+            source_mask: See :func:`masked_softmax`.
+        """
         attention_weights = masked_softmax(self.score(query, keys), source_mask)
         context = weighted_sums(tf.cast(attention_weights, values.dtype), values)
         return context, attention_weights
@@ -114,7 +154,7 @@ class Attention(keras.layers.Layer):
         return in_compute_dtype(self, context), weights
 
     def get_config(self):
-        # Inherited as it is, it would refuse a policy that was given as an object.
+        # Without this override Keras would refuse a policy that was given as an object.
         return super().get_config()
 
 
@@ -132,7 +172,7 @@ class CosineAttention(Attention):
     A zero vector has the cosine 0 with everything.
 
     Args:
-        initial_scale: The scale at the start (or for good), above 0.
+        initial_scale: The scale at the start (always, if not learned), above 0.
         learned_scale: Whether training changes the scale.
         maximum_scale: The largest scale used, at least ``initial_scale``.
 
@@ -153,8 +193,13 @@ class CosineAttention(Attention):
     """
 
     def __init__(
-        self, initial_scale=10.0, *, learned_scale=True, maximum_scale=100.0, **kwargs
-    ):
+        self,
+        initial_scale: float = 10.0,
+        *,
+        learned_scale: bool = True,
+        maximum_scale: float = 100.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not 0 < initial_scale <= maximum_scale:
             raise ValueError(
@@ -165,7 +210,7 @@ class CosineAttention(Attention):
         self.learned_scale = learned_scale
         self.maximum_scale = maximum_scale
 
-    def build(self, *input_shapes):
+    def build(self, query_shape=None, encoder_outputs_shape=None):
         self.log_scale = self.add_weight(
             name="log_scale",
             shape=(),
@@ -175,7 +220,7 @@ class CosineAttention(Attention):
         )
 
     @property
-    def scale(self):
+    def scale(self) -> tf.Tensor:
         """The factor in front of the cosine, a float32 scalar."""
         return tf.minimum(tf.exp(self.log_scale), self.maximum_scale)
 
@@ -216,9 +261,9 @@ class DotProductAttention(Attention):
 
 @keras.saving.register_keras_serializable(package="pocketseq")
 class NoAttention(Attention):
-    """The plain encoder-decoder: the decoder never looks back.
+    """No attention: the plain encoder-decoder, which never looks back.
 
-    All source positions weigh the same, so that alignments stay defined, and the
+    All source positions have the same weight, so that alignments stay defined, and the
     decoder leaves the context out (``gives_context``).
 
     Call arguments and returns: see :class:`Attention`.
@@ -235,8 +280,8 @@ class NoAttention(Attention):
         return tf.zeros_like(query[:, :, :1]) * tf.zeros_like(keys[:, tf.newaxis, :, 0])
 
 
-#: The names that configurations use.
-ATTENTIONS = {
+#: The attention classes, by the names that configurations use.
+ATTENTIONS: dict[str, type[Attention]] = {
     "cosine": CosineAttention,
     "dot": DotProductAttention,
     "none": NoAttention,

@@ -1,23 +1,31 @@
-"""The attentive decoder: one step, which training, search and export all take."""
+"""The attentive decoder: one step, shared by training, search and export."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from pocketseq.layers.attention import ATTENTIONS
+from pocketseq.layers.attention import ATTENTIONS, Attention
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
+from pocketseq.layers.embedding import (
+    EmbeddedToken,
+    TokenInput,
+    TokenTable,
+    project_tokens,
+    token_embedding,
+)
 from pocketseq.layers.lstm import LSTM
 from pocketseq.layers.policy import (
     FLOAT32_WEIGHT,
     checked_mask,
+    checked_product_dtype,
     in_compute_dtype,
     in_float32,
     mask_numbers,
-    products_of,
+    product_dtype_of,
 )
-from pocketseq.layers.products import product, product_dtype
+from pocketseq.layers.products import product
 from pocketseq.layers.recurrence import (
     LookBack,
     LSTMState,
@@ -25,8 +33,7 @@ from pocketseq.layers.recurrence import (
     swap_axes,
 )
 
-#: By these names an export finds the last two products: the readout, and the scores of
-#: the tokens.
+#: Names by which an export finds the last two products: the readout, and the logits.
 READOUT, OUTPUT_PRODUCT = "readout", "output_product"
 
 # Dropout places of the decoder; the encoder's are below.
@@ -34,10 +41,10 @@ _DROPOUT_PLACE = 1000
 
 
 class Memory(NamedTuple):
-    """What the decoder looks back at, made once a text.
+    """The encoder outputs as the decoder attends to them, made once per text.
 
-    ``keys`` float ``(batch, source_length, units)``, what the attention scores
-    against; ``values``, likewise, what it sums; ``source_mask`` float32
+    ``keys`` float ``(batch, source_length, units)``, which the attention scores;
+    ``values``, likewise, which it sums; ``source_mask`` float32
     ``(batch, source_length)``, 1 = real token, 0 = padding.
     """
 
@@ -47,9 +54,9 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """What a step passes to the next one.
+    """State that a step passes to the next one.
 
-    ``lstm`` is a tuple of :class:`LSTMState`, one a layer; ``context`` is float
+    ``lstm`` is a tuple of :class:`LSTMState`, one per layer; ``context`` is float
     ``(rows, units)`` with input feeding, and ``()`` without.
     """
 
@@ -72,8 +79,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
     the attention: training runs the LSTM over the whole target, then attention as one
     batched product. :meth:`step` and a call give the same numbers either way.
 
-    Encoder outputs or states of another width than ``units`` pass through a learned
-    projection first.
+    Encoder outputs or states of another width than ``units``, or from another number of
+    layers, pass through a learned projection first.
 
     Args:
         vocabulary_size: Number of target tokens.
@@ -83,7 +90,12 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         attention: A name in :data:`ATTENTIONS`, or an :class:`Attention` layer.
         input_feeding: Whether a step sees the context of the step before.
         tied_output: Whether the output projection is the target embedding.
-        dropout: Share of features dropped between LSTM layers and in the readout.
+        dropout: Fraction of features dropped between LSTM layers and in the readout.
+        encoder_units: Width of the outputs and states of the encoder; None: ``units``.
+        encoder_layers: Number of layers of the encoder, each with a state; None:
+            ``layers``.
+        product_dtype: The dtype that a call rounds the factors of products to; see
+            :class:`LSTM`.
 
     Call arguments:
         target_ids: int32 ``(batch, target_length)``: the start token, then the target.
@@ -93,11 +105,11 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
     Returns:
         Logits ``(batch, target_length, vocabulary_size)`` in the compute dtype of the
-        layer's policy, and ``attention_weights``, float32
+        policy of the layer, and ``attention_weights``, float32
         ``(batch, target_length, source_length)``.
 
     Raises:
-        ValueError: The attention is not known.
+        ValueError: The attention or the product dtype is not known.
         TypeError: A mask that is not boolean, in :meth:`memory`.
 
     References:
@@ -107,18 +119,21 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size,
-        embedding_size,
-        units,
+        vocabulary_size: int,
+        embedding_size: int,
+        units: int,
         *,
-        layers=1,
-        attention="cosine",
-        input_feeding=False,
-        tied_output=True,
-        dropout=0.0,
-        **kwargs,
-    ):
-        # What :meth:`memory` has prepared in float32 is not rounded on its way in.
+        layers: int = 1,
+        attention: str | Attention = "cosine",
+        input_feeding: bool = False,
+        tied_output: bool = True,
+        dropout: float = 0.0,
+        encoder_units: int | None = None,
+        encoder_layers: int | None = None,
+        product_dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # No autocast: :meth:`memory` is float32, and is not rounded on its way in.
         super().__init__(autocast=False, **kwargs)
         if isinstance(attention, str) and attention not in ATTENTIONS:
             raise ValueError(
@@ -135,12 +150,12 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.input_feeding = input_feeding
         self.tied_output = tied_output
         self.dropout = dropout
+        self.encoder_units = units if encoder_units is None else encoder_units
+        self.encoder_layers = layers if encoder_layers is None else encoder_layers
+        self.product_dtype = checked_product_dtype(product_dtype)
         self.embedding = token_embedding(vocabulary_size, embedding_size)
-        self.token_table = None
-        self.lstm = [
-            LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy)
-            for i in range(layers)
-        ]
+        options = {"product_dtype": product_dtype, "dtype": self.dtype_policy}
+        self.lstm = [LSTM(units, name=f"lstm_{i}", **options) for i in range(layers)]
         self.readout = keras.layers.Dense(
             embedding_size if tied_output else units,
             activation="tanh",
@@ -148,28 +163,20 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             dtype="float32",
         )
 
-    def build(self, encoder_units, encoder_layers=1):
-        """Creates the weights.
-
-        Args:
-            encoder_units: Width of the encoder's outputs and states.
-            encoder_layers: Number of encoder layers, each with a state.
-        """
-        self.encoder_units = encoder_units
-        self.encoder_layers = encoder_layers
+    def build(self, target_ids_shape=None):
         self.embedding.build((None, None))
         width = self.embedding_size + (self.units if self.input_feeding else 0)
         for layer in self.lstm:
             layer.build((None, None, width))
             width = self.units
-        if not self.attention.built:  # a loaded one has been
-            self.attention.build((None, None, self.units))
+        if not self.attention.built:  # a loaded one is
+            self.attention.build((None, None, self.units), (None, None, self.units))
         read = 2 * self.units if self.attention.gives_context else self.units
         self.readout.build((None, read))
         looks_back = self.attention.gives_context or self.input_feeding
-        other_units = encoder_units != self.units
+        other_units = self.encoder_units != self.units
         self.projection = self._bridge("projection", looks_back and other_units, None)
-        other_states = other_units or encoder_layers != self.layers
+        other_states = other_units or self.encoder_layers != self.layers
         self.bridges = [
             self._bridge(f"bridge_{i}_{part}", other_states, activation)
             for i in range(self.layers)
@@ -189,6 +196,11 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         )
         self.built = True
 
+    def _build_once(self):
+        """Builds a layer that is given encoder outputs before its first call."""
+        if not self.built:
+            self.build()
+
     def _bridge(self, name, needed, activation):
         if not needed:
             return None
@@ -198,17 +210,20 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         bridge.build((None, self.encoder_units))
         return bridge
 
-    def memory(self, encoder_outputs, source_mask=None):
-        """Returns the :class:`Memory` of encoder outputs ``(batch, length, units)``.
+    def memory(
+        self, encoder_outputs: tf.Tensor, source_mask: tf.Tensor | None = None
+    ) -> Memory:
+        """Returns the :class:`Memory` of encoder outputs.
 
         Args:
-            encoder_outputs: float ``(batch, source_length, units)``.
+            encoder_outputs: float ``(batch, source_length, encoder_units)``.
             source_mask: bool ``(batch, source_length)``, True = real token, or None:
-                all are real.
+                all tokens are real.
 
         Raises:
             TypeError: A mask that is not boolean.
         """
+        self._build_once()
         values = in_float32(encoder_outputs)
         if self.projection is not None:
             values = self.projection(values)
@@ -216,8 +231,14 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         mask = tf.ones(tf.shape(values)[:2]) if mask is None else mask_numbers(mask)
         return Memory(self.attention.prepare(values), values, mask)
 
-    def initial_state(self, encoder_states):
-        """Returns the state before the first step, from the encoder's final states."""
+    def initial_state(self, encoder_states: Sequence[LSTMState]) -> DecoderState:
+        """Returns the state before the first step.
+
+        Args:
+            encoder_states: The final :class:`LSTMState` of each encoder layer,
+                ``(batch, encoder_units)``.
+        """
+        self._build_once()
         lstm = tuple(LSTMState(*in_float32(state)) for state in encoder_states)
         if self.bridges[0] is not None:
             top = lstm[-1]
@@ -230,49 +251,59 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         context = tf.zeros_like(lstm[0].hidden) if self.input_feeding else ()
         return DecoderState(lstm, context)
 
-    def step(self, token_ids, state, memory):
-        """Takes one step for each of some hypotheses about each text.
+    def step(
+        self,
+        token_ids: tf.Tensor,
+        state: DecoderState,
+        memory: Memory,
+        token_input: TokenInput | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor, DecoderState]:
+        """Takes one step, in float32, for one or more hypotheses about each text.
 
         Args:
-            token_ids: int32 ``(rows,)``, the tokens before. There are as many rows for
-                each text in ``memory``, its hypotheses one after the other.
+            token_ids: int32 ``(rows,)``, the previous tokens. Each text in ``memory``
+                has the same number of rows: its hypotheses, one after the other.
             state: :class:`DecoderState` of tensors ``(rows, ...)``.
             memory: :class:`Memory` of the texts, not repeated for the hypotheses.
+            token_input: How tokens become inputs, such as :meth:`token_table`; None:
+                :class:`EmbeddedToken`.
 
         Returns:
             Logits ``(rows, vocabulary_size)``, attention weights, float32
             ``(rows, source_length)``, and the next :class:`DecoderState`.
         """
+        if token_input is None:
+            token_input = EmbeddedToken(self.embedding, self.lstm[0])
         state, context, weights = self._advance(
-            self._project_token(token_ids), state, memory
+            token_input.project(token_ids), state, memory
         )
         logits = self._logits(self._readout(context, state.lstm[-1].hidden))
         return logits, weights, state
 
     def call(self, target_ids, memory, state, dropout_seed=None):
         memory, state = _float32_memory(memory), _float32_state(state)
-        with products_of(self):
-            projected = project_tokens(
-                self.embedding, self.lstm[0], tf.transpose(target_ids)
-            )
-            run = self._run_with_feeding if self.input_feeding else self._run_at_once
-            hidden = swap_axes(run(projected, memory, state, dropout_seed))
-            context, weights = self.attention.attend(hidden, *memory)
-            readout = self._drop(self._readout(context, hidden), 0, dropout_seed)
-            logits = self._logits(readout)
-        return in_compute_dtype(self, logits), weights
+        dtype = product_dtype_of(self)
+        projected = project_tokens(
+            self.embedding, self.lstm[0], tf.transpose(target_ids)
+        )
+        run = self._run_with_feeding if self.input_feeding else self._run_at_once
+        hidden = swap_axes(run(projected, memory, state, dropout_seed))
+        context, weights = self.attention.attend(hidden, *memory)
+        readout = self._drop(self._readout(context, hidden, dtype), 0, dropout_seed)
+        return in_compute_dtype(self, self._logits(readout, dtype)), weights
 
     def _run_at_once(self, projected, memory, state, dropout_seed):
-        """The LSTMs over the whole target, layer by layer, no attention between."""
+        """Runs the LSTMs over the whole target, layer by layer, without attention."""
+        dtype = product_dtype_of(self)
         hidden, _ = self.lstm[0].run(projected, None, state.lstm[0])
         for index in range(1, self.layers):
             inputs = hidden * self._layer_mask(hidden, index, dropout_seed)
             lstm = self.lstm[index]
-            hidden, _ = lstm.run(lstm.project(inputs), None, state.lstm[index])
+            hidden, _ = lstm.run(lstm.project(inputs, dtype), None, state.lstm[index])
         return hidden
 
     def _run_with_feeding(self, projected, memory, state, dropout_seed):
-        """Step after step, because each context is an input of the next step."""
+        """Runs them step by step: each context is an input of the next step."""
         inputs = [self.lstm[0].kernel[self.embedding_size :]]
         inputs += [lstm.kernel for lstm in self.lstm[1:]]
         kernels = [
@@ -291,6 +322,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             [tf.convert_to_tensor(lstm.bias) for lstm in self.lstm[1:]],
             masks,
             self._look_back(memory),
+            product_dtype=product_dtype_of(self),
         )
 
     def _look_back(self, memory):
@@ -298,8 +330,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
 
         def attend(queries, parts):
             memory, values = parts[:3], parts[3:]
-            # The attention's weights by their given values: a gradient needs to see
-            # them come in.
+            # The weights of the attention take their values from the arguments: only
+            # then do they get a gradient.
             scope = list(zip(variables, values, strict=True))
             with keras.StatelessScope(state_mapping=scope):
                 return self.attention.attend(queries, *memory)[0]
@@ -308,18 +340,17 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         return LookBack(attend, [*memory, *weights])
 
     def _layer_mask(self, hidden, index, dropout_seed):
-        """What dropout multiplies a layer's inputs by, ``(batch, units)``."""
+        """Returns the dropout mask of the inputs of a layer, ``(batch, units)``."""
         ones = tf.ones_like(hidden[0])
         return self._drop(ones[:, None], index, dropout_seed)[:, 0]
 
-    def _project_token(self, token_ids):
-        """From token ids ``(rows,)`` to what they add to the first LSTM's gates."""
-        if self.token_table is not None:
-            return self.token_table.project(token_ids)
-        return self.lstm[0].project(self.embedding(token_ids))
-
     def _advance(self, projected, state, memory):
-        """From projected tokens ``(rows, 4 * units)`` to the next state."""
+        """Returns the next state, the context and the attention weights.
+
+        Args:
+            projected: float ``(rows, 4 * units)``, the projected previous tokens.
+            state, memory: As in :meth:`step`.
+        """
         first = self.lstm[0]
         if self.input_feeding:
             context_kernel = first.kernel[self.embedding_size :]
@@ -328,7 +359,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         for lstm, before in zip(self.lstm[1:], state.lstm[1:], strict=True):
             lstm_states.append(lstm.step(lstm_states[-1].hidden, before))
         hidden = lstm_states[-1].hidden
-        # Hypotheses about one text share its memory: they are its queries.
+        # Hypotheses about a text share its memory: they are its queries.
         texts = tf.shape(memory.values)[0]
         query = tf.reshape(hidden, [texts, -1, self.units])
         context, weights = self.attention.attend(query, *memory)
@@ -337,32 +368,33 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         feed = context if self.input_feeding else ()
         return DecoderState(tuple(lstm_states), feed), context, weights
 
-    def use_tables(self, *, int8):
-        """Lets :meth:`step` look tokens up in constants; see :class:`TokenTable`.
+    def token_table(self, *, int8: bool) -> TokenTable:
+        """Returns a :class:`TokenTable` for :meth:`step`.
 
-        For a copy that is about to be exported.
+        Args:
+            int8: Whether the rows are int8 with one scale each.
         """
-        self.token_table = TokenTable(self.embedding, self.lstm[0], int8=int8)
+        return TokenTable(self.embedding, self.lstm[0], int8=int8)
 
-    def _readout(self, context, hidden):
+    def _readout(self, context, hidden, product_dtype="float32"):
         inputs = hidden
         if self.attention.gives_context:
             inputs = tf.concat([context, hidden], axis=-1)
-        if product_dtype() == tf.float32:
+        if product_dtype == "float32":
             return self.readout(inputs)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
         bias = in_float32(self.readout.bias)
-        readout = tf.tanh(product(rows, self.readout.kernel) + bias)
+        readout = tf.tanh(product(rows, self.readout.kernel, product_dtype) + bias)
         shape = tf.concat([tf.shape(hidden)[:-1], [readout.shape[-1]]], axis=0)
         return tf.reshape(readout, shape)
 
-    def _logits(self, readout):
+    def _logits(self, readout, product_dtype="float32"):
         kernel = self._output_kernel()
         rows = tf.reshape(readout, [-1, kernel.shape[1]])
-        if product_dtype() == tf.float32:
+        if product_dtype == "float32":
             logits = tf.matmul(rows, tf.transpose(kernel), name=OUTPUT_PRODUCT)
         else:
-            logits = product(rows, kernel, transpose_right=True)
+            logits = product(rows, kernel, product_dtype, transpose_right=True)
         logits += self.output_bias
         shape = tf.concat([tf.shape(readout)[:-1], [self.vocabulary_size]], axis=0)
         return tf.reshape(logits, shape)
@@ -387,6 +419,9 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             "input_feeding": self.input_feeding,
             "tied_output": self.tied_output,
             "dropout": self.dropout,
+            "encoder_units": self.encoder_units,
+            "encoder_layers": self.encoder_layers,
+            "product_dtype": self.product_dtype,
         }
 
     @classmethod
@@ -401,17 +436,20 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         }
 
     def build_from_config(self, config):
-        self.build(**config)
+        # Files of version 0.1 have the shape of the encoder here only.
+        self.encoder_units = config["encoder_units"]
+        self.encoder_layers = config["encoder_layers"]
+        self.build()
 
 
-def _float32_memory(memory):
+def _float32_memory(memory: Sequence) -> Memory:
     """Returns a :class:`Memory` in float32, from one that may have lost its names."""
     keys, values, source_mask = memory
     keys, values = in_float32((keys, values))
     return Memory(keys, values, mask_numbers(source_mask))
 
 
-def _float32_state(state):
+def _float32_state(state: Sequence) -> DecoderState:
     """Returns a :class:`DecoderState` likewise: a loaded model has lists."""
     lstm, context = in_float32(state)
     return DecoderState(tuple(LSTMState(*one) for one in lstm), context)

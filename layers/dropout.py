@@ -3,16 +3,18 @@
 import tensorflow as tf
 
 
-def variational_dropout(inputs, rate, seed, place):
+def variational_dropout(
+    inputs: tf.Tensor, rate: float, seed: tf.Tensor | None, place: int
+) -> tf.Tensor:
     """Drops whole features of a sequence, the same ones at every time step.
 
-    Stateless, so a resumed training repeats exactly what an uninterrupted one does.
+    Stateless, so a resumed training run repeats exactly what an uninterrupted one does.
 
     Args:
         inputs: float ``(batch, length, width)``.
-        rate: The share of features to drop, from 0 up to but without 1.
+        rate: The fraction of features to drop, at least 0 and below 1.
         seed: int32 ``(2,)``, such as (run seed, update number); None means no dropout.
-        place: A number that differs between the places that share one seed.
+        place: A number that differs between the places that share a seed.
 
     Returns:
         A tensor like ``inputs``, scaled so that its expectation stays the same.

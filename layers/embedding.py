@@ -1,9 +1,13 @@
-"""Token embeddings, and their shortest way into an LSTM."""
+"""Token embeddings, and how a token becomes the input of an LSTM."""
+
+from typing import NamedTuple, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.layers.lstm import LSTM
+from pocketseq.layers.policy import product_dtype_of
 from pocketseq.layers.products import product
 
 # Up to this many tokens, a product with one-hot rows is faster than gathering
@@ -11,11 +15,11 @@ from pocketseq.layers.products import product
 _ONE_HOT_LIMIT = 512
 
 
-def token_embedding(vocabulary_size, embedding_size):
+def token_embedding(vocabulary_size: int, embedding_size: int) -> keras.layers.Layer:
     """Returns an embedding layer whose rows start with a length of about 1.
 
-    Keras' own start, 0.03 a component, leaves the first LSTM almost without input and
-    an output projection tied to it almost without opinion.
+    The default of Keras, components up to 0.05, leaves the first LSTM almost without
+    input, and an output projection tied to the embedding almost without preferences.
     """
     return keras.layers.Embedding(
         vocabulary_size,
@@ -28,56 +32,105 @@ def token_embedding(vocabulary_size, embedding_size):
     )
 
 
-def project_tokens(embedding, lstm, token_ids):
-    """Returns ``lstm.project(embedding(token_ids))``, by less work where possible.
+def project_tokens(
+    embedding: keras.layers.Layer, lstm: LSTM, token_ids: tf.Tensor
+) -> tf.Tensor:
+    """Returns the projected embeddings of tokens, for training.
 
-    With few tokens in the vocabulary the whole of it is projected, once a batch, and
-    each position takes its row: a third of a training step's products are saved.
+    A small vocabulary is projected as a whole, once per batch, and each position takes
+    its row: that saves a third of the products of a training step.
 
     Args:
         embedding: The embedding layer.
-        lstm: The :class:`LSTM` that reads it first.
+        lstm: The LSTM that reads the embeddings. Factors of products are in its
+            ``product_dtype``.
         token_ids: int32 ``(length, batch)``, or of any other shape.
 
     Returns:
         float ``(length, batch, 4 * units)``.
     """
-    size = embedding.input_dim
+    dtype, size = product_dtype_of(lstm), embedding.input_dim
     if size > _ONE_HOT_LIMIT:
-        return lstm.project(embedding(token_ids))
-    table = lstm.project(embedding.embeddings)
+        return lstm.project(embedding(token_ids), dtype)
+    table = lstm.project(embedding.embeddings, dtype)
     one_hot = tf.one_hot(tf.reshape(token_ids, [-1]), size, dtype=table.dtype)
     shape = tf.concat([tf.shape(token_ids), [4 * lstm.units]], axis=0)
-    return tf.reshape(product(one_hot, table), shape)
+    return tf.reshape(product(one_hot, table, dtype), shape)
 
 
-class TokenTable:
-    """The way of a token into an LSTM for inference: a row of constants, looked up.
+class TokenInput(Protocol):
+    """A way in which a token becomes the input of an LSTM, for inference."""
 
-    Where there are no more tokens than an embedding has components, the row is what
-    the LSTM's first product gives for the token: that saves the product, and space.
-    Otherwise it is the embedding.
+    def project(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Returns the part of tokens in the gates of the LSTM.
+
+        Args:
+            token_ids: int32 ``(...)``.
+
+        Returns:
+            float32 ``(..., 4 * units)``: ``lstm.project(embedding(token_ids))``.
+        """
+
+
+class TokenInputs(NamedTuple):
+    """The :class:`TokenInput` of each LSTM that reads tokens.
+
+    ``source``: one per LSTM in the first layer of the encoder, forward before backward;
+    ``target``: that of the decoder.
+    """
+
+    source: tuple[TokenInput, ...]
+    target: TokenInput
+
+
+class EmbeddedToken:
+    """A :class:`TokenInput` by the layers themselves: embedding, then product.
 
     Args:
         embedding: The embedding layer.
-        lstm: The :class:`LSTM` that reads it first.
+        lstm: The LSTM that reads the embeddings.
+    """
+
+    def __init__(self, embedding: keras.layers.Layer, lstm: LSTM) -> None:
+        self.embedding = embedding
+        self.lstm = lstm
+
+    def project(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Returns ``lstm.project(embedding(token_ids))``, ``(..., 4 * units)``."""
+        return self.lstm.project(self.embedding(token_ids))
+
+
+class TokenTable:
+    """A :class:`TokenInput` by constants: each token has a row, which is looked up.
+
+    Where there are no more tokens than an embedding has components, a row holds the
+    projected embedding of its token: that saves the product, and space. Otherwise it
+    holds the embedding.
+
+    The rows are those of the weights at the time of construction.
+
+    Args:
+        embedding: The embedding layer.
+        lstm: The LSTM that reads the embeddings.
         int8: Whether rows are stored as int8 with one scale each.
     """
 
-    def __init__(self, embedding, lstm, *, int8):
+    def __init__(
+        self, embedding: keras.layers.Layer, lstm: LSTM, *, int8: bool
+    ) -> None:
         self.lstm = lstm
         self.projected = embedding.input_dim <= embedding.output_dim
         rows = embedding.embeddings
         if self.projected:
             rows = lstm.project(rows)
-        self.rows = tf.convert_to_tensor(rows).numpy()
-        self.scales = None
+        self.rows: np.ndarray = tf.convert_to_tensor(rows).numpy()
+        self.scales: np.ndarray | None = None
         if int8:
             largest = np.abs(self.rows).max(axis=1, keepdims=True)
             self.scales = np.maximum(largest, np.finfo(np.float32).tiny) / 127
             self.rows = np.round(self.rows / self.scales).astype(np.int8)
 
-    def project(self, token_ids):
+    def project(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Returns ``lstm.project(embedding(token_ids))``, ``(..., 4 * units)``."""
         rows = tf.gather(self.rows, token_ids)
         if self.scales is not None:

@@ -1,12 +1,26 @@
-"""The encoder: source tokens to one output a token, and a final state."""
+"""The encoder: source tokens to one output per token, and a final state."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pocketseq.layers.dropout import variational_dropout
-from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
+from pocketseq.layers.embedding import (
+    EmbeddedToken,
+    TokenInput,
+    TokenTable,
+    project_tokens,
+    token_embedding,
+)
 from pocketseq.layers.lstm import LSTM, read_loop
-from pocketseq.layers.policy import checked_mask, in_compute_dtype, products_of
+from pocketseq.layers.policy import (
+    checked_mask,
+    checked_product_dtype,
+    in_compute_dtype,
+    product_dtype_of,
+)
 from pocketseq.layers.recurrence import LSTMState, swap_axes
 
 
@@ -20,22 +34,25 @@ class LSTMEncoder(keras.layers.Layer):
         units: Width of the outputs; each direction has half of it if bidirectional.
         layers: Number of LSTM layers.
         bidirectional: Whether each layer reads from both ends.
-        dropout: Share of features dropped after each layer.
+        dropout: Fraction of features dropped after each layer, except in :meth:`loop`.
+        product_dtype: The dtype that a call rounds the factors of products to; see
+            :class:`LSTM`.
 
     Call arguments:
         source_ids: int32 ``(batch, source_length)``, padded at the right.
         source_mask: bool ``(batch, source_length)``, True = real token, or None: all
-            are real.
+            tokens are real.
         dropout_seed: int32 ``(2,)``; None, as in inference, means no dropout.
 
     Returns:
         Outputs ``(batch, source_length, units)``, 0 on padding, and a tuple with the
-        final :class:`LSTMState` of each layer, ``(batch, units)``: where bidirectional,
+        final :class:`LSTMState` of each layer, ``(batch, units)``: if bidirectional,
         the forward state at the last token beside the backward one at the first. All
-        are in the compute dtype of the layer's policy.
+        are in the compute dtype of the policy of the layer.
 
     Raises:
-        ValueError: An odd number of units for two directions.
+        ValueError: An odd number of units for two directions, or a product dtype that
+            is not known.
         TypeError: A mask that is not boolean.
 
     References:
@@ -45,15 +62,16 @@ class LSTMEncoder(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size,
-        embedding_size,
-        units,
+        vocabulary_size: int,
+        embedding_size: int,
+        units: int,
         *,
-        layers=1,
-        bidirectional=True,
-        dropout=0.0,
-        **kwargs,
-    ):
+        layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        product_dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if bidirectional and units % 2:
             raise ValueError(
@@ -65,19 +83,19 @@ class LSTMEncoder(keras.layers.Layer):
         self.layers = layers
         self.bidirectional = bidirectional
         self.dropout = dropout
+        self.product_dtype = checked_product_dtype(product_dtype)
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         width = units // 2 if bidirectional else units
-        policy = self.dtype_policy
+        options = {"product_dtype": product_dtype, "dtype": self.dtype_policy}
         self.forward = [
-            LSTM(width, name=f"forward_{i}", dtype=policy) for i in range(layers)
+            LSTM(width, name=f"forward_{i}", **options) for i in range(layers)
         ]
         self.backward = [
-            LSTM(width, reverse=True, name=f"backward_{i}", dtype=policy)
+            LSTM(width, reverse=True, name=f"backward_{i}", **options)
             for i in range(layers if bidirectional else 0)
         ]
-        self.token_tables: tuple[TokenTable, ...] = ()
 
-    def build(self, source_ids_shape, *_):
+    def build(self, source_ids_shape):
         self.embedding.build(source_ids_shape)
         width = self.embedding_size
         for index, layer in enumerate(self.forward):
@@ -88,7 +106,7 @@ class LSTMEncoder(keras.layers.Layer):
 
     def call(self, source_ids, source_mask=None, dropout_seed=None):
         source_mask = checked_mask(source_mask)
-        # Ids change places for time-major inputs, because they are the least to move.
+        # The ids are transposed for time-major inputs, because they are the smallest.
         ids_by_time = tf.transpose(source_ids)
 
         def read_layer(layers, inputs):
@@ -98,48 +116,63 @@ class LSTMEncoder(keras.layers.Layer):
                 ]
             else:
                 by_time = swap_axes(inputs)
-                projected = [lstm.project(by_time) for lstm in layers]
+                dtype = product_dtype_of(self)
+                projected = [lstm.project(by_time, dtype) for lstm in layers]
             read = [
                 lstm.run(one, source_mask)
                 for lstm, one in zip(layers, projected, strict=True)
             ]
             return [(swap_axes(outputs), state) for outputs, state in read]
 
-        with products_of(self):
-            return in_compute_dtype(self, self._encode(read_layer, dropout_seed))
+        return in_compute_dtype(self, self._encode(read_layer, dropout_seed))
 
-    def loop(self, source_ids, source_mask=None):
-        """Computes what a call computes, in float32, by :func:`read_loop`."""
+    def loop(
+        self,
+        source_ids: tf.Tensor,
+        source_mask: tf.Tensor | None = None,
+        token_inputs: Sequence[TokenInput] | None = None,
+    ) -> tuple[tf.Tensor, tuple[LSTMState, ...]]:
+        """Computes what a call computes, in float32, by :func:`read_loop`.
+
+        Args:
+            source_ids, source_mask: As in a call.
+            token_inputs: How tokens become inputs, one per LSTM of the first layer,
+                such as :meth:`token_tables`; None: :class:`EmbeddedToken`.
+        """
+        if not self.built:
+            self.build(source_ids.shape)
+        if token_inputs is None:
+            token_inputs = [
+                EmbeddedToken(self.embedding, lstm) for lstm in self._layer(0)
+            ]
         source_mask = checked_mask(source_mask)
         if source_mask is None:
             source_mask = tf.ones(tf.shape(source_ids), tf.bool)
         ids_by_time = tf.transpose(source_ids)
 
         def read_layer(layers, inputs):
-            def project(number, time):
+            def project(index, time):
                 if inputs is None:
-                    ids = tf.gather(ids_by_time, time)
-                    if self.token_tables:
-                        return self.token_tables[number].project(ids)
-                    return layers[number].project(self.embedding(ids))
-                return layers[number].project(tf.gather(by_time, time))
+                    return token_inputs[index].project(tf.gather(ids_by_time, time))
+                return layers[index].project(tf.gather(by_time, time))
 
             by_time = None if inputs is None else swap_axes(inputs)
             return read_loop(layers, project, source_mask)
 
         return self._encode(read_layer, None)
 
-    def use_tables(self, *, int8):
-        """Lets :meth:`loop` look tokens up in constants; see :class:`TokenTable`.
+    def token_tables(self, *, int8: bool) -> tuple[TokenTable, ...]:
+        """Returns a :class:`TokenTable` for each LSTM of the first layer.
 
-        For a copy that is about to be exported.
+        Args:
+            int8: Whether the rows are int8 with one scale each.
         """
-        self.token_tables = tuple(
+        return tuple(
             TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
         )
 
     def _layer(self, index):
-        """The LSTMs of one layer: forward, and backward where there are two."""
+        """Returns the LSTMs of a layer: forward, and backward if bidirectional."""
         return [self.forward[index], *self.backward[index : index + 1]]
 
     def _encode(self, read_layer, dropout_seed):
@@ -162,4 +195,5 @@ class LSTMEncoder(keras.layers.Layer):
             "layers": self.layers,
             "bidirectional": self.bidirectional,
             "dropout": self.dropout,
+            "product_dtype": self.product_dtype,
         }

@@ -1,14 +1,19 @@
 """The LSTM as a layer: one step, a whole sequence, and a loop for devices."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from pocketseq.layers.buffers import collect, unknown_zero
 from pocketseq.layers.policy import (
     FLOAT32_WEIGHT,
     checked_mask,
+    checked_product_dtype,
     in_compute_dtype,
     in_float32,
-    products_of,
+    product_dtype_of,
 )
 from pocketseq.layers.products import product
 from pocketseq.layers.recurrence import (
@@ -17,9 +22,6 @@ from pocketseq.layers.recurrence import (
     step_forward,
     swap_axes,
 )
-
-# Rows that a loop collects before it adds them to a long buffer.
-BLOCK = 16
 
 # Large enough for a sigmoid to be exactly 0 or 1.
 _SATURATED = 1e4
@@ -32,17 +34,23 @@ class LSTM(keras.layers.Layer):
     ``i, f, g, o = split(x W + h U + b)``;
     ``c' = sigmoid(f) c + sigmoid(i) tanh(g)``; ``h' = sigmoid(o) tanh(c')``.
 
-    Padding changes nothing: there the write gate is shut, the keep gate is open, and
+    ``i``, ``f``, ``g``, ``o``: input gate, forget gate, candidate, output gate.
+
+    Padding changes nothing: there the input gate is shut, the forget gate is open, and
     the output is 0. Lengths arrive as a mask in the call.
 
     Args:
         units: Width of the hidden and of the cell state.
         reverse: Whether to read from the end. Outputs keep the order of the inputs.
+        product_dtype: The dtype that a call rounds the factors of products to:
+            ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: the compute dtype of
+            the policy. All else is float32, and so are :meth:`step` and
+            :func:`read_loop`.
 
     Call arguments:
         inputs: float ``(batch, length, width)``.
         mask: bool ``(batch, length)``, True = real token, or None: all are real, unless
-            the inputs carry a mask of Keras' own, which then counts.
+            the inputs carry a Keras mask, which then counts and goes on to the outputs.
         initial_state: :class:`LSTMState`, or None: zeros.
 
     Returns:
@@ -50,6 +58,7 @@ class LSTM(keras.layers.Layer):
         real token, in the compute dtype of the layer's policy.
 
     Raises:
+        ValueError: The product dtype is not known.
         TypeError: A mask that is not boolean.
 
     References:
@@ -57,12 +66,20 @@ class LSTM(keras.layers.Layer):
         gate); Jozefowicz, Zaremba and Sutskever 2015 (its bias starts at 1).
     """
 
-    def __init__(self, units, *, reverse=False, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *,
+        reverse: bool = False,
+        product_dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.reverse = reverse
+        self.product_dtype = checked_product_dtype(product_dtype)
 
-    def build(self, input_shape, *_):
+    def build(self, input_shape):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], 4 * self.units),
@@ -92,15 +109,19 @@ class LSTM(keras.layers.Layer):
         zeros = tf.zeros([batch_size, self.units])
         return LSTMState(zeros, zeros)
 
-    def project(self, inputs):
+    def project(self, inputs, product_dtype="float32"):
         """Returns ``inputs W + b``, which needs no state: ``(..., 4 * units)``.
 
-        Inputs narrower than the kernel are the leading features of each row; what the
-        others add is the caller's part.
+        Inputs narrower than the kernel are the leading features of each row; the caller
+        adds the part of the others.
+
+        Args:
+            inputs: float ``(..., width)``.
+            product_dtype: The dtype of the factors of the product.
         """
         width = inputs.shape[-1]
         rows = tf.reshape(inputs, [-1, width])
-        projected = product(rows, self.kernel[:width]) + self.bias
+        projected = product(rows, self.kernel[:width], product_dtype) + self.bias
         return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
 
     def update(self, projected, state):
@@ -113,8 +134,8 @@ class LSTM(keras.layers.Layer):
         return self.update(self.project(inputs), state)
 
     def __call__(self, inputs, mask=None, initial_state=None):
-        # To Keras an argument of this name is its own affair: it fails where None is
-        # given by position, and warns where a mask is given by name.
+        # Keras treats an argument of this name as its own: it fails where None is given
+        # by position, and a mask given by name would go on to the outputs.
         given = (inputs,) if mask is None else (inputs, mask)
         return super().__call__(*given, initial_state=initial_state)
 
@@ -122,13 +143,15 @@ class LSTM(keras.layers.Layer):
         mask = checked_mask(mask, "mask")
         if initial_state is not None:  # a loaded model has it as a list
             initial_state = LSTMState(*in_float32(initial_state))
-        with products_of(self):
-            projected = self.project(swap_axes(inputs))
-            outputs, state = self.run(projected, mask, initial_state)
+        projected = self.project(swap_axes(inputs), product_dtype_of(self))
+        outputs, state = self.run(projected, mask, initial_state)
         return in_compute_dtype(self, (swap_axes(outputs), state))
 
+    def compute_mask(self, inputs, previous_mask=None):
+        return previous_mask, None, None  # of the outputs, not of the state
+
     def run(self, projected, mask=None, initial_state=None):
-        """Computes what a call computes, by time, from inputs projected already.
+        """Computes what a call computes, time-major, from projected inputs.
 
         Args:
             projected: float ``(length, batch, 4 * units)``.
@@ -138,43 +161,52 @@ class LSTM(keras.layers.Layer):
             As a call does, but outputs ``(length, batch, units)``.
         """
         state = initial_state or self.zero_state(tf.shape(projected)[1])
-        if mask is None:
-            return run_lstm(
-                projected, state, self.recurrent_kernel, reverse=self.reverse
-            )
-        by_time = tf.transpose(mask)
+        by_time = None
+        if mask is not None:
+            by_time = tf.transpose(mask)
+            projected = self._shut_gates(projected, by_time)
         outputs, state = run_lstm(
-            self._shut_gates(projected, by_time), state, self.recurrent_kernel,
-            reverse=self.reverse,
+            projected, state, self.recurrent_kernel,
+            reverse=self.reverse, product_dtype=product_dtype_of(self),
         )  # fmt: skip
+        if by_time is None:
+            return outputs, state
         outputs *= tf.cast(by_time, outputs.dtype)[:, :, None]
         if self.reverse:  # its last token is the first of the text, never padding
             return outputs, state
         return outputs, LSTMState(_last_output(outputs, by_time), state.cell)
 
     def _shut_gates(self, projected, by_time):
-        """Works padding into the projected inputs ``(length, batch, 4 * units)``.
+        """Replaces padding in projected inputs ``(length, batch, 4 * units)``.
 
-        A saturated write and keep gate there keep the cell exactly as it was. That is
-        one selection for the whole sequence, where selecting the old state at every
-        step took more time than the products did.
+        Saturated input and forget gates there keep the cell exactly as it was. That is
+        one selection for the whole sequence; selecting the old state at every step took
+        more time than the products did.
         """
         return tf.where(by_time[:, :, None], projected, _shut(self.units, tf.float32))
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units, "reverse": self.reverse}
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "reverse": self.reverse,
+            "product_dtype": self.product_dtype,
+        }
 
 
-def read_loop(layers, project, mask):
+def read_loop(
+    layers: Sequence[LSTM],
+    project: Callable[[int, tf.Tensor], tf.Tensor],
+    mask: tf.Tensor,
+) -> list[tuple[tf.Tensor, LSTMState]]:
     """Runs LSTMs over texts side by side, by one graph loop with static buffers.
 
-    For inference, and the form that converts to TFLite builtins: the number of rounds
-    follows the longest real text, not the padding, and all layers share what is done
-    once a round. Not for gradients.
+    For inference, in a form that converts to TFLite builtins. The number of rounds
+    follows the longest text, not the padding, and all layers share the work of a round.
 
     Args:
         layers: :class:`LSTM` layers of equal width, each in its own direction.
-        project: ``(layer number, time) -> float (batch, 4 * units)``: the projected
+        project: ``(layer index, time) -> float (batch, 4 * units)``: the projected
             inputs at a time.
         mask: bool ``(batch, length)``, True = real token.
 
@@ -185,127 +217,70 @@ def read_loop(layers, project, mask):
     units, size = layers[0].units, len(layers)
     batch_size, length = tf.shape(mask)[0], mask.shape[1] or tf.shape(mask)[1]
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
-    # One text ends with the loop: nothing to mask.
+    # A single text ends with the loop: there is nothing to mask.
     alone = mask.shape[0] == 1
     by_time = tf.transpose(mask)[:, :, None]
 
-    def projected(number, round_number):
-        time = round_number
-        if layers[number].reverse:
-            time = longest - 1 - round_number
-        values = project(number, time)
+    def projected(index, time):
+        if layers[index].reverse:
+            time = longest - 1 - time
+        values = project(index, time)
         if alone:
             return values
         return tf.where(tf.gather(by_time, time), values, _shut(units, values.dtype))
 
-    def body(round_number, outputs, state):
-        hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
+    def step(time, state):
         recurrent = [
-            tf.matmul(one, layer.recurrent_kernel)
-            for one, layer in zip(hidden, layers, strict=True)
+            tf.matmul(hidden, layer.recurrent_kernel)
+            for hidden, layer in zip(_split(state.hidden, size), layers, strict=True)
         ]
-        inputs = [projected(number, round_number) for number in range(size)]
-        gates = _join(recurrent) + _join(inputs)
-        state, _ = step_forward(gates, state.cell)
-        hidden = tf.split(state.hidden, size) if size > 1 else [state.hidden]
-        return round_number + 1, added(outputs, [one[None] for one in hidden]), state
+        inputs = [projected(index, time) for index in range(size)]
+        state, _ = step_forward(_join(recurrent) + _join(inputs), state.cell)
+        return state, _split(state.hidden, size)
 
-    def added(buffers, rows):
-        """Adds rows at the end, or at the front where the text is read in reverse."""
-        return [
-            tf.concat([new, old[: -new.shape[0]]], axis=0)
-            if layer.reverse
-            else append(old, new)
-            for new, old, layer in zip(rows, buffers, layers, strict=True)
-        ]
-
-    def block_body(round_number, outputs, state):
-        # The first block takes what is left over by whole ones.
-        left_over = (longest - round_number - 1) % BLOCK + 1
-        end = round_number + left_over
-        round_number, block, state = tf.while_loop(
-            lambda round_number, *_: round_number < end,
-            body,
-            [round_number, [empty(BLOCK)] * size, state],
-        )
-        return round_number, added(outputs, block), state
-
-    nothing = unknown_zero(longest)
-
-    def empty(rows):
-        return tf.fill([rows, batch_size, units], nothing)
-
-    zeros = tf.fill([size * batch_size, units], nothing)
-    rows, round_body = length, body
-    if in_blocks(length):
-        rows, round_body = -(-length // BLOCK) * BLOCK, block_body
-    _, outputs, state = tf.while_loop(
-        lambda round_number, *_: round_number < longest,
-        round_body,
-        [tf.constant(0), [empty(rows)] * size, LSTMState(zeros, zeros)],
+    zero = unknown_zero(longest)
+    zeros = tf.fill([size * batch_size, units], zero)
+    _, state, buffers = collect(
+        step,
+        LSTMState(zeros, zeros),
+        [[batch_size, units]] * size,
+        length=length,
+        zero=zero,
+        unfinished=lambda time, _: time < longest,
+        rounds=longest,
+        last_first=[layer.reverse for layer in layers],
     )
     states = [tf.split(part, size) for part in state]
     results = []
-    for layer, buffer, hidden, cell in zip(layers, outputs, *states, strict=True):
-        if not layer.reverse:
-            buffer = from_end(buffer, longest)
-        one = buffer[:length]
+    for layer, outputs, hidden, cell in zip(layers, buffers, *states, strict=True):
         if not alone:
-            one = one * tf.cast(by_time, one.dtype)
-            hidden = hidden if layer.reverse else _last_output(one, by_time[..., 0])
-        results.append((swap_axes(one), LSTMState(hidden, cell)))
+            outputs = outputs * tf.cast(by_time, outputs.dtype)
+            if not layer.reverse:
+                hidden = _last_output(outputs, by_time[..., 0])
+        results.append((swap_axes(outputs), LSTMState(hidden, cell)))
     return results
 
 
-def in_blocks(length):
-    """Whether a buffer is so long that rows are better collected in blocks first.
-
-    Adding a row moves the whole buffer, at each step of a loop.
-    """
-    return not isinstance(length, int) or length > 4 * BLOCK
-
-
-def append(queue, rows):
-    """Adds rows at the end of a queue and drops as many at its front.
-
-    Moving a buffer goes at the speed of memory; writing one row of it by selection is
-    several times slower in TFLite.
-    """
-    return tf.concat([queue[rows.shape[0] :], rows], axis=0)
-
-
-def from_end(buffer, count):
-    """Moves the last ``count`` rows of a buffer to its front, the others behind them.
-
-    Args:
-        buffer: ``(length, ...)``, filled by appending to its end.
-        count: int32 scalar, how many times.
-    """
-    length = buffer.shape[0] or tf.shape(buffer)[0]
-    place = tf.range(length) - count
-    return tf.gather(buffer, tf.where(place < 0, place + length, place))
-
-
-def unknown_zero(number):
-    """Returns 0.0, from a number that is never negative.
-
-    A buffer filled with it is made when the model runs; one of plain zeros would be a
-    constant in an exported file.
-    """
-    return tf.cast(number < 0, tf.float32)
-
-
-def _shut(units, dtype):
-    """The gates that keep a cell as it was, ``(4 * units,)``."""
+def _shut(units: int, dtype: tf.DType) -> tf.Tensor:
+    """Returns gates ``(4 * units,)`` that keep a cell as it was."""
     return tf.repeat(tf.constant([-_SATURATED, _SATURATED, 0.0, 0.0], dtype), units)
 
 
-def _last_output(outputs, by_time):
-    """The outputs ``(batch, units)`` at the last real token, from time-major ones."""
+def _last_output(outputs: tf.Tensor, by_time: tf.Tensor) -> tf.Tensor:
+    """Returns the outputs ``(batch, units)`` at the last real token.
+
+    Args:
+        outputs: float ``(length, batch, units)``.
+        by_time: bool ``(length, batch)``, True = real token.
+    """
     last = tf.maximum(tf.reduce_sum(tf.cast(by_time, tf.int32), axis=0) - 1, 0)
     rows = tf.range(tf.shape(outputs)[1])
     return tf.gather_nd(outputs, tf.stack([last, rows], axis=1))
 
 
-def _join(parts):
+def _join(parts: list[tf.Tensor]) -> tf.Tensor:
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+
+
+def _split(joined: tf.Tensor, size: int) -> list[tf.Tensor]:
+    return [joined] if size == 1 else tf.split(joined, size)

@@ -1,12 +1,25 @@
 """The model: encoder and decoder, as one Keras model of token ids."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
-from pocketseq.layers import ATTENTIONS, AttentiveLSTMDecoder, LSTMEncoder
-from pocketseq.pipeline.search import beam_search
+from pocketseq.layers import (
+    ATTENTIONS,
+    AttentiveLSTMDecoder,
+    LSTMEncoder,
+    TokenInputs,
+)
+from pocketseq.pipeline.search import Chosen, Hypotheses, LengthBound, beam_search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pocketseq.pipeline.configuration import ModelConfig
 
 # Whatever a keras.json says. The other settings in it concern nothing that is used.
 keras.config.set_floatx("float32")
@@ -29,18 +42,30 @@ class EncoderDecoder(keras.Model):
     Returns:
         Logits ``(batch, target_length, target vocabulary size)`` and attention weights
         ``(batch, target_length, source_length)``.
+
+    Raises:
+        ValueError: The decoder expects an encoder of another shape.
     """
 
-    def __init__(self, encoder, decoder, **kwargs):
+    def __init__(
+        self, encoder: LSTMEncoder, decoder: AttentiveLSTMDecoder, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.decoder = decoder
 
     def build(self, *_):
-        if not self.encoder.built:  # loaded ones have been
+        encoder = self.encoder.units, self.encoder.layers
+        expected = self.decoder.encoder_units, self.decoder.encoder_layers
+        if encoder != expected:
+            raise ValueError(
+                f"the decoder expects encoder_units, encoder_layers = {expected}, "
+                f"received an encoder of {encoder}"
+            )
+        if not self.encoder.built:  # loaded ones are
             self.encoder.build((None, None))
         if not self.decoder.built:
-            self.decoder.build(self.encoder.units, self.encoder.layers)
+            self.decoder.build()
         self.built = True
 
     def build_from_config(self, _):
@@ -55,32 +80,38 @@ class EncoderDecoder(keras.Model):
 
     def search(
         self,
-        source_ids,
-        source_length,
+        source_ids: tf.Tensor,
+        source_length: tf.Tensor,
         *,
-        beam_size=1,
-        max_length,
-        length_bound=None,
-        length_penalty=1.0,
-        choose=None,
-    ):
-        """Finds the best target sequences of some texts.
+        beam_size: int = 1,
+        max_length: int,
+        length_bound: LengthBound | None = None,
+        length_penalty: float = 1.0,
+        choose: Callable[[tf.Tensor, tf.Tensor], Chosen] | None = None,
+        token_inputs: TokenInputs | None = None,
+    ) -> Hypotheses:
+        """Finds the best target sequences of some texts, in float32.
 
         Args:
             source_ids: int32 ``(batch, source_length)``.
             source_length: int32 ``(batch,)``; 0 gives the empty sequence.
             length_bound: :class:`pocketseq.pipeline.search.LengthBound`, or None.
             beam_size, max_length, length_penalty, choose: See :func:`beam_search`.
+            token_inputs: How tokens become inputs of the LSTMs, such as
+                :meth:`token_tables`; None: by embedding and product.
 
         Returns:
             :class:`pocketseq.pipeline.search.Hypotheses`.
         """
         width = source_ids.shape[1] or tf.shape(source_ids)[1]
         source_mask = tf.sequence_mask(source_length, width)
-        outputs, states = self.encoder.loop(source_ids, source_mask)
+        source_inputs, target_input = token_inputs or (None, None)
+        outputs, states = self.encoder.loop(source_ids, source_mask, source_inputs)
         memory = self.decoder.memory(outputs, source_mask)
         return beam_search(
-            lambda token_ids, state: self.decoder.step(token_ids, state, memory),
+            lambda token_ids, state: self.decoder.step(
+                token_ids, state, memory, target_input
+            ),
             self.decoder.initial_state(states),
             active=source_length > 0,
             source_length=width,
@@ -91,14 +122,15 @@ class EncoderDecoder(keras.Model):
             choose=choose,
         )
 
-    def use_tables(self, *, int8):
-        """Lets :meth:`search` look tokens up in constants, for an export.
+    def token_tables(self, *, int8: bool) -> TokenInputs:
+        """Returns the tokens as constants for :meth:`search` to look up, for an export.
 
         Args:
             int8: Whether the rows are int8 with one scale each.
         """
-        self.encoder.use_tables(int8=int8)
-        self.decoder.use_tables(int8=int8)
+        return TokenInputs(
+            self.encoder.token_tables(int8=int8), self.decoder.token_table(int8=int8)
+        )
 
     def get_config(self):
         return {
@@ -116,12 +148,21 @@ class EncoderDecoder(keras.Model):
         )
 
 
-def build_model(config, source_vocabulary_size, target_vocabulary_size):
+def build_model(
+    config: ModelConfig,
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    *,
+    product_dtype: str = "float32",
+) -> EncoderDecoder:
     """Returns a built :class:`EncoderDecoder` with fresh weights.
 
     Args:
         config: :class:`pocketseq.pipeline.configuration.ModelConfig`.
         source_vocabulary_size, target_vocabulary_size: Numbers of tokens.
+        product_dtype: The dtype that a call, which is what training does, rounds the
+            factors of products to: ``"float32"`` or ``"bfloat16"``. A search is float32
+            in any case.
     """
     options = dataclasses.asdict(config.attention)
     attention = ATTENTIONS[options.pop("score")](**options, name="attention")
@@ -133,6 +174,7 @@ def build_model(config, source_vocabulary_size, target_vocabulary_size):
             layers=config.encoder_layers,
             bidirectional=config.bidirectional,
             dropout=config.dropout,
+            product_dtype=product_dtype,
             name="encoder",
         ),
         AttentiveLSTMDecoder(
@@ -144,6 +186,8 @@ def build_model(config, source_vocabulary_size, target_vocabulary_size):
             input_feeding=config.input_feeding,
             tied_output=config.tied_output,
             dropout=config.dropout,
+            encoder_layers=config.encoder_layers,
+            product_dtype=product_dtype,
             name="decoder",
         ),
         name="encoder_decoder",  # frozen: it is part of the names in saved weights

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.layers.lstm import BLOCK, append, from_end, in_blocks, unknown_zero
+from pocketseq.layers.buffers import append, collect, from_end, unknown_zero
 from pocketseq.pipeline.text.special import END, PAD, START
 
 # The log-probability of what cannot be. Finite, so that sums and means stay numbers.
@@ -53,7 +53,7 @@ class LengthBound(NamedTuple):
 class _Beam(NamedTuple):
     """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens.
 
-    The last three are queues: each step adds its row at the end.
+    The last two are queues: each step adds its row at the end.
     """
 
     last_token: tf.Tensor  # (B, K)
@@ -62,7 +62,6 @@ class _Beam(NamedTuple):
     finished: tf.Tensor  # (B, K) bool
     tokens: tf.Tensor  # (T, B, K)
     slots: tf.Tensor  # (T, B, K): where a hypothesis stood when it wrote a token
-    attention: tf.Tensor  # (T, B, K, source_length), by slot: never reordered
 
 
 class Chosen(NamedTuple):
@@ -118,17 +117,19 @@ def beam_search(
     choose = choose or best_candidates
     if beam_size > 1:
         state = tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), state)
-    beam = _start(active, beam_size, max_length, source_length)
+    shape = [active.shape[0] or tf.shape(active)[0], beam_size]
+    beam = _start(active, shape, max_length)
     # The limit of a single text ends the loop, which costs its steps nothing.
     last = max_length
     if limit is not None and active.shape[0] == 1:
         last, limit = tf.minimum(limit[0], max_length), None
 
-    def unfinished(time, beam, _):
-        waiting = tf.reduce_any(tf.logical_not(beam.finished))
+    def unfinished(time, found):
+        waiting = tf.reduce_any(tf.logical_not(found[0].finished))
         return tf.logical_and(time < last, waiting)
 
-    def body(time, beam, state):
+    def one_step(time, found):
+        beam, state = found
         logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
         totals = _candidates(beam, logits)
         scores = totals
@@ -137,67 +138,34 @@ def beam_search(
             scores = _score(totals, lengths[:, :, None], length_penalty)
         chosen = choose(totals, scores)
         state = _reorder(state, chosen.parent)
-        beam = _extend(beam, chosen, attention)
+        beam = _extend(beam, chosen)
         if limit is not None:
             reached = (time + 1 >= limit)[:, None]
             beam = beam._replace(finished=tf.logical_or(beam.finished, reached))
-        return time + 1, beam, state
+        # By slot: unlike the tokens, what is so large is never reordered.
+        return (beam, state), [tf.reshape(attention, [*shape, source_length])]
 
-    if not in_blocks(max_length):
-        time, beam, _ = tf.while_loop(unfinished, body, [tf.constant(0), beam, state])
-        attention, count = beam.attention, time
-    else:
-        time, beam, attention, count = _in_blocks(unfinished, body, beam, state)
+    time, (beam, _), (attention,) = collect(
+        one_step,
+        (beam, state),
+        [[*shape, source_length]],
+        length=max_length,
+        zero=unknown_zero(tf.reduce_sum(tf.cast(active, tf.int32))),
+        unfinished=unfinished,
+    )
     return Hypotheses(
         token_ids=tf.transpose(from_end(beam.tokens, time), [1, 2, 0]),
         length=beam.length,
         score=_score(beam.log_probability, beam.length, length_penalty),
-        attention_weights=_attention_by_hypothesis(
-            beam, time, from_end(attention, count)[:max_length]
-        ),
+        attention_weights=_attention_by_hypothesis(beam, time, attention),
     )
 
 
-def _in_blocks(unfinished, body, beam, state):
-    """Runs a search that collects its attention in blocks, because it is large.
-
-    Returns:
-        The number of steps, the beam, the attention of all steps, ``(rows, B, K,
-        source_length)`` at the end of a queue, and the number of rows in it.
-    """
-    whole = beam.attention  # zeros
-    beam = beam._replace(attention=whole[:BLOCK])
-    padding = -whole.shape[0] % BLOCK
-    whole = tf.concat([whole, whole[:padding]], axis=0)
-
-    def block_body(time, count, whole, beam, state):
-        start, empty = time, beam.attention * 0.0
-        time, beam, state = tf.while_loop(
-            lambda time, beam, state: tf.logical_and(
-                unfinished(time, beam, state), time < start + BLOCK
-            ),
-            body,
-            [time, beam, state],
-        )
-        block = from_end(beam.attention, time - start)
-        beam = beam._replace(attention=empty)
-        return time, count + BLOCK, append(whole, block), beam, state
-
-    time, count, whole, beam, _ = tf.while_loop(
-        lambda time, count, whole, beam, state: unfinished(time, beam, state),
-        block_body,
-        [tf.constant(0), tf.constant(0), whole, beam, state],
-    )
-    return time, beam, whole, count
-
-
-def _start(active, beam_size, max_length, source_length):
-    """One hypothesis a text; the other slots are impossible until they are taken."""
-    batch_size = active.shape[0] or tf.shape(active)[0]
-    shape = [batch_size, beam_size]
+def _start(active: tf.Tensor, shape: list[int | tf.Tensor], max_length: int) -> _Beam:
+    """One hypothesis per text; the other slots are impossible until they are taken."""
+    batch_size, beam_size = shape
     first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_size)
     inactive = tf.repeat(tf.logical_not(active)[:, None], beam_size, axis=1)
-    nothing = unknown_zero(tf.reduce_sum(tf.cast(active, tf.int32)))
     return _Beam(
         last_token=tf.fill(shape, START),
         log_probability=(first - 1.0) * -IMPOSSIBLE,
@@ -205,7 +173,6 @@ def _start(active, beam_size, max_length, source_length):
         finished=inactive,
         tokens=tf.fill([max_length, *shape], PAD),
         slots=tf.zeros([max_length, *shape], tf.int32),
-        attention=tf.fill([max_length, *shape, source_length], nothing),
     )
 
 
@@ -286,9 +253,8 @@ def _reorder(state, parent):
     return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
 
 
-def _extend(beam, chosen, attention):
+def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
     """Returns the beam after the chosen tokens."""
-    shape = tf.shape(beam.attention)[1:]
     if _is_single(beam.finished):
         return beam._replace(
             last_token=chosen.token,
@@ -296,7 +262,6 @@ def _extend(beam, chosen, attention):
             length=beam.length + 1,
             finished=tf.equal(chosen.token, END),
             tokens=append(beam.tokens, chosen.token[None]),
-            attention=append(beam.attention, tf.reshape(attention, shape)[None]),
         )
     # Where there are fewer hypotheses than slots, the other slots stay empty.
     absent = chosen.log_probability <= IMPOSSIBLE / 2
@@ -310,7 +275,6 @@ def _extend(beam, chosen, attention):
         finished=tf.logical_or(was_finished, tf.equal(token, END)),
         tokens=append(_follow(beam.tokens, chosen.parent), token[None]),
         slots=append(_follow(beam.slots, chosen.parent), chosen.parent[None]),
-        attention=append(beam.attention, tf.reshape(attention, shape)[None]),
     )
 
 

@@ -497,16 +497,16 @@ def test_an_older_export_survives_one_that_fails(small_run, tmp_path, monkeypatc
 def wrong_weights(monkeypatch, change, *, only_beam=False):
     """Lets a change of the output bias into what is converted, and nowhere else.
 
-    The Keras model's answers are known already, and come from another copy.
+    The Keras model's answers are known already, and the weight is put back.
     """
     original = files.translate_function
 
-    def changed(translator, *, beam_size=None):
+    def changed(translator, *, beam_size=None, **options):
         bias = translator.model.decoder.output_bias
         before = bias.numpy()
         if beam_size or not only_beam:
             bias.assign(change(before))
-        function = original(translator, beam_size=beam_size)
+        function = original(translator, beam_size=beam_size, **options)
         function.get_concrete_function()  # traced while the weight is wrong
         bias.assign(before)
         return function
@@ -546,15 +546,16 @@ def test_a_forbidden_operator_stops_the_export(small_run, tmp_path, monkeypatch)
 def test_a_quantized_file_that_loses_too_much_stops_the_export(
     small_run, tmp_path, monkeypatch
 ):
-    original = EncoderDecoder.use_tables
+    original = EncoderDecoder.token_tables
 
-    def with_a_shuffled_kernel(model, *, int8):
-        original(model, int8=int8)
+    def with_shuffled_rows(model, *, int8):
+        tables = original(model, int8=int8)
         if int8:
-            kernel = model.decoder.readout.kernel
-            kernel.assign(np.random.default_rng(0).permutation(kernel.numpy()))
+            order = np.random.default_rng(0).permutation(len(tables.target.rows))
+            tables.target.rows = tables.target.rows[order]
+        return tables
 
-    monkeypatch.setattr(EncoderDecoder, "use_tables", with_a_shuffled_kernel)
+    monkeypatch.setattr(EncoderDecoder, "token_tables", with_shuffled_rows)
     (failure,) = failed_export(small_run, tmp_path, recipes=("int8",))
     assert failure.startswith("int8: loses ")
     assert "expected at most 0.5" in failure

@@ -39,8 +39,11 @@ def built(
     encoder_units=UNITS, encoder_layers=None, layers=1, vocabulary_size=8, **options
 ):
     """A decoder whose weights, biases included, are random."""
-    decoder = AttentiveLSTMDecoder(vocabulary_size, 5, UNITS, layers=layers, **options)
-    decoder.build(encoder_units, encoder_layers or layers)
+    decoder = AttentiveLSTMDecoder(
+        vocabulary_size, 5, UNITS, layers=layers, encoder_units=encoder_units,
+        encoder_layers=encoder_layers, **options,
+    )  # fmt: skip
+    decoder.build()
     for seed, weight in enumerate(decoder.trainable_weights):
         if weight.shape.rank:
             weight.assign(0.5 * random_tensor(*weight.shape, seed=seed))
@@ -288,6 +291,8 @@ def test_a_saved_model_gives_equal_outputs(attention, tmp_path):
             input_feeding=True,
             tied_output=False,
             dropout=0.5,
+            encoder_units=7,
+            encoder_layers=3,
             name="writer",
         ),
         name="other_model",

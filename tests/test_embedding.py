@@ -123,16 +123,19 @@ def test_a_model_with_tables_finds_the_same(bidirectional, feeding):
     source = tf.constant(random.integers(3, SIZE - 1, (4, 6)), tf.int32)
     lengths = tf.constant([6, 3, 1, 0])
 
-    def search():
-        return model.search(source, lengths, beam_size=2, max_length=5)
+    def search(token_inputs=None):
+        return model.search(
+            source, lengths, beam_size=2, max_length=5, token_inputs=token_inputs
+        )
 
     expected = search()
-    model.use_tables(int8=False)
-    found = search()
+    found = search(model.token_tables(int8=False))
     np.testing.assert_array_equal(found.token_ids, expected.token_ids)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-5)
-    model.use_tables(int8=True)
-    rough = search()
+    rough = search(model.token_tables(int8=True))
     # Scores of hypotheses that do not exist are the same number.
     assert np.abs(rough.score - expected.score).max() > 0
     np.testing.assert_allclose(rough.score[:, 0], expected.score[:, 0], atol=0.2)
+    # The model is as it was: tables are values.
+    for one, other in zip(search(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from pocketseq.layers import (
+    ATTENTIONS,
     LSTM,
+    Attention,
     AttentiveLSTMDecoder,
     CosineAttention,
     DecoderState,
@@ -20,6 +22,8 @@ from pocketseq.layers import (
     NoAttention,
     recurrence,
 )
+from pocketseq.layers.attention import dot_products
+from pocketseq.layers.policy import FLOAT32_WEIGHT
 from pocketseq.pipeline.model import EncoderDecoder
 
 UNITS = 6
@@ -40,9 +44,7 @@ def encoder(**options):
 
 
 def decoder(**options):
-    layer = AttentiveLSTMDecoder(9, 4, UNITS, **options)
-    layer.build(UNITS, 1)
-    return layer
+    return AttentiveLSTMDecoder(9, 4, UNITS, **options)
 
 
 def decoder_arguments(feeding):
@@ -57,7 +59,7 @@ def decoder_arguments(feeding):
 ATTENTION_ARGUMENTS = [random_array(3, 4, UNITS), random_array(3, 2, UNITS), MASK]
 LSTM_ARGUMENTS = [random_array(3, 2, 4), MASK, LSTMState(*random_array(2, 3, UNITS))]
 
-#: What makes each layer, and the arguments of its call.
+#: The constructor of each layer, and the arguments of its call.
 LAYERS: dict[str, tuple[Callable, list]] = {
     "cosine": (CosineAttention, ATTENTION_ARGUMENTS),
     "dot": (DotProductAttention, ATTENTION_ARGUMENTS),
@@ -71,6 +73,9 @@ LAYERS: dict[str, tuple[Callable, list]] = {
     ),
 }
 EVERY_LAYER = pytest.mark.parametrize("name", LAYERS)
+WITH_PRODUCTS = pytest.mark.parametrize(
+    "name", ["lstm", "encoder", "decoder", "feeding_decoder"]
+)
 MIXED = pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 
 # Of numbers of about 1, after some products of factors with 8 bits.
@@ -176,6 +181,31 @@ def functional_model(layer, arguments):
 
 
 @EVERY_LAYER
+def test_the_first_call_builds_what_build_builds(name):
+    layer, arguments = made(name)
+    assert not layer.built
+    results = layer(*arguments)
+    assert layer.built
+
+    shape = (None, None, arguments[0].shape[-1]) if name == "lstm" else (None, None)
+    built, _ = made(name)
+    built.build(shape)
+    paths = [[w.path.partition("/")[2] for w in x.weights] for x in (layer, built)]
+    assert paths[0] == paths[1]
+    assert_all_close(built(*arguments), results, atol=0)
+
+
+def test_a_decoder_is_built_by_the_encoder_outputs_it_is_given():
+    layer = decoder(encoder_units=4, encoder_layers=2)
+    memory = layer.memory(random_array(3, 2, 4), MASK)
+    assert memory.values.shape == (3, 2, UNITS)
+    state = decoder(encoder_units=4, encoder_layers=2).initial_state(
+        [LSTMState(*random_array(2, 3, 4))] * 2
+    )
+    assert [part.shape for part in state.lstm[0]] == [(3, UNITS)] * 2
+
+
+@EVERY_LAYER
 def test_a_functional_model_gives_what_the_layer_gives(name):
     layer, arguments = made(name)
     model = functional_model(layer, arguments)
@@ -260,9 +290,22 @@ def test_under_a_mixed_policy_a_search_takes_the_steps_of_a_call(policy, feeding
         ("cosine", dict(initial_scale=3, learned_scale=False, maximum_scale=3.5)),
         ("dot", {}),
         ("none", {}),
-        ("lstm", dict(reverse=True)),
-        ("encoder", dict(layers=2, bidirectional=False, dropout=0.5)),
-        ("decoder", dict(attention="dot", tied_output=False, dropout=0.5)),
+        ("lstm", dict(reverse=True, product_dtype="float16")),
+        (
+            "encoder",
+            dict(layers=2, bidirectional=False, dropout=0.5, product_dtype="float16"),
+        ),
+        (
+            "decoder",
+            dict(
+                attention="dot",
+                tied_output=False,
+                dropout=0.5,
+                encoder_units=4,
+                encoder_layers=2,
+                product_dtype="float16",
+            ),
+        ),
         ("feeding_decoder", {}),
     ],
 )
@@ -274,8 +317,124 @@ def test_a_saved_functional_model_gives_equal_outputs(name, options, tmp_path):
     arrays = tf.nest.flatten(arguments)
     assert_all_close(loaded(arrays), model(arrays), atol=0)
     loaded_layer = loaded.get_layer(layer.name)
-    assert loaded_layer.get_config()["dtype"] == layer.get_config()["dtype"]
+    config, loaded_config = (
+        {key: value for key, value in one.get_config().items() if key != "attention"}
+        for one in (layer, loaded_layer)
+    )
+    assert loaded_config == config
     assert len(loaded_layer.trainable_weights) == len(layer.trainable_weights)
+
+
+def test_a_decoder_of_a_file_of_version_0_1_loads():
+    """Files of then name the shape of the encoder only as what it was built with."""
+    layer = decoder(encoder_units=4, encoder_layers=2)
+    layer.build()
+    saved = keras.saving.serialize_keras_object(layer)
+    for key in ("encoder_units", "encoder_layers", "product_dtype"):
+        del saved["config"][key]
+    loaded = keras.saving.deserialize_keras_object(saved)
+    shapes = [[weight.shape for weight in one.weights] for one in (loaded, layer)]
+    assert shapes[0] == shapes[1]
+    assert loaded.get_config() == layer.get_config()
+
+
+@WITH_PRODUCTS
+def test_a_product_dtype_rounds_factors_and_nothing_else(name):
+    layer, arguments = made(name, product_dtype="bfloat16")
+    if name == "lstm":  # a policy rounds a state on its way in
+        arguments = arguments[:2]
+    results = layer(*arguments)
+    assert {tensor.dtype for tensor in tf.nest.flatten(results)} == {tf.float32}
+    plain = made(name)[0](*arguments)
+    assert_all_close(results, plain, atol=ROUNDING)
+    assert np.any(results[0] != plain[0])
+
+    outputs, _ = made(name, dtype="mixed_bfloat16")[0](*arguments)
+    np.testing.assert_array_equal(tf.cast(results[0], "bfloat16"), outputs)
+
+
+def test_under_a_policy_a_product_dtype_of_float32_rounds_no_factor():
+    layer, (inputs, mask, _) = made(
+        "lstm", dtype="mixed_bfloat16", product_dtype="float32"
+    )
+    inputs = np.round(inputs)  # so that the policy rounds nothing on its way in
+    outputs, _ = layer(inputs, mask)
+    plain, _ = made("lstm")[0](inputs, mask)
+    np.testing.assert_array_equal(outputs, tf.cast(plain, "bfloat16"))
+
+
+@WITH_PRODUCTS
+def test_a_product_dtype_that_is_not_known_is_an_error(name):
+    with pytest.raises(ValueError, match="product_dtype must be one of .*'int8'"):
+        made(name, product_dtype="int8")
+
+
+def test_a_product_dtype_leaves_steps_and_loops_in_float32():
+    source_ids, target_ids = tf.constant(random_ids(3, 2)), random_ids(3, 4)
+    found = []
+    for dtype in ("bfloat16", "float32"):
+        keras.utils.set_random_seed(1)
+        reader, writer = encoder(product_dtype=dtype), decoder(product_dtype=dtype)
+        outputs, states = reader.loop(source_ids, MASK)
+        state = writer.initial_state(states)
+        found.append(writer.step(target_ids[:, 0], state, writer.memory(outputs, MASK)))
+    assert_all_close(*found, atol=0)
+
+
+def test_an_lstm_follows_the_mask_of_keras_and_passes_it_on():
+    ids = np.array([[3, 1, 2], [4, 0, 0], [0, 0, 0]])
+    embedding, (layer, _) = keras.layers.Embedding(9, 4, mask_zero=True), made("lstm")
+    inputs = keras.Input((None,), dtype="int32")
+    outputs, state = layer(embedding(inputs))
+    pooled = keras.layers.GlobalAveragePooling1D()(outputs)
+    model = keras.Model(inputs, [outputs, state, pooled])
+    *results, pooled = model(ids)
+    expected = layer(tf.convert_to_tensor(embedding(ids).numpy()), ids > 0)
+    assert_all_close(results, expected, atol=0)
+    # A mean over real tokens only, so the mask has come through.
+    means = expected[0].numpy()[:2].sum(axis=1) / np.array([[3], [1]])
+    np.testing.assert_allclose(pooled[:2], means, rtol=1e-5)
+
+
+@keras.saving.register_keras_serializable(package="test")
+class BilinearAttention(Attention):
+    """Only a score, with a weight of its own."""
+
+    def build(self, query_shape=None, encoder_outputs_shape=None):
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(query_shape[-1], encoder_outputs_shape[-1]),
+            **FLOAT32_WEIGHT,
+        )
+
+    def score(self, query, keys):
+        return dot_products(tf.matmul(query, self.kernel), keys)
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_new_attention_is_its_score_and_a_name(feeding, monkeypatch, tmp_path):
+    monkeypatch.setitem(ATTENTIONS, "bilinear", BilinearAttention)
+    keras.utils.set_random_seed(1)
+    layer = decoder(attention="bilinear", input_feeding=feeding)
+    arguments = decoder_arguments(feeding)
+    with tf.GradientTape() as tape:
+        logits, weights = layer(*arguments)
+        loss = tf.reduce_sum(logits**2)
+    gradient = tape.gradient(loss, layer.attention.kernel)
+    assert np.all(np.isfinite(gradient)) and np.any(gradient != 0)
+
+    ids, (_, values, mask), state = arguments
+    memory = layer.memory(values, mask)
+    logits, weights = layer(ids, memory, state)
+    for time in range(ids.shape[1]):
+        *found, state = layer.step(ids[:, time], state, memory)
+        assert_all_close(found, (logits[:, time], weights[:, time]), atol=1e-5)
+
+    model = functional_model(layer, arguments)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    arrays = tf.nest.flatten(arguments)
+    assert_all_close(loaded(arrays), model(arrays), atol=0)
 
 
 def test_encoder_and_decoder_take_part_in_a_functional_model(tmp_path):
@@ -332,8 +491,8 @@ def test_an_lstm_takes_its_mask_by_name_as_by_place():
 def test_a_loop_without_a_mask_reads_all_positions():
     layer = encoder()
     source_ids = random_ids(3, 2)
-    results = layer(source_ids)
-    assert_all_close(layer.loop(tf.constant(source_ids)), results, atol=1e-6)
+    results = layer.loop(tf.constant(source_ids))  # which builds the layer
+    assert_all_close(layer(source_ids), results, atol=1e-6)
 
 
 @EVERY_LAYER

@@ -57,9 +57,9 @@ def numpy_step(layer, inputs, hidden, cell):
     """One step, recomputed from the layer's own weights."""
     kernel, recurrent_kernel, bias = layer.get_weights()
     gates = inputs @ kernel + hidden @ recurrent_kernel + bias
-    write, keep, candidate, show = np.split(gates, 4, axis=-1)
-    cell = sigmoid(keep) * cell + sigmoid(write) * np.tanh(candidate)
-    return sigmoid(show) * np.tanh(cell), cell
+    input_gate, forget_gate, candidate, output_gate = np.split(gates, 4, axis=-1)
+    cell = sigmoid(forget_gate) * cell + sigmoid(input_gate) * np.tanh(candidate)
+    return sigmoid(output_gate) * np.tanh(cell), cell
 
 
 def numpy_lstm(layer, inputs, lengths):
@@ -129,7 +129,7 @@ def test_keras_lstm_computes_the_same_from_the_same_weights(reverse):
     assert_results(layer(inputs), (outputs, *state))
 
 
-def test_a_fresh_layer_opens_the_keep_gate_only():
+def test_a_fresh_layer_opens_the_forget_gate_only():
     layer = LSTM(2)
     layer.build((None, None, 3))
     np.testing.assert_array_equal(layer.bias, [0, 0, 1, 1, 0, 0, 0, 0])

@@ -17,13 +17,22 @@ SOURCE_IDS = np.where(
 ).astype("int32")
 
 
+def test_a_decoder_for_another_encoder_is_an_error():
+    model = EncoderDecoder(LSTMEncoder(9, 4, 6), AttentiveLSTMDecoder(8, 5, 4))
+    text = r"the decoder expects .* = \(4, 1\), received an encoder of \(6, 1\)"
+    with pytest.raises(ValueError, match=text):
+        model.build()
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "input_feeding"])
 def model(request):
     """A model with sharp random weights, so that its outputs differ and end."""
     keras.utils.set_random_seed(1)
     model = EncoderDecoder(
         LSTMEncoder(9, 4, 6),
-        AttentiveLSTMDecoder(8, 5, 6, layers=2, input_feeding=request.param),
+        AttentiveLSTMDecoder(
+            8, 5, 6, layers=2, encoder_layers=1, input_feeding=request.param
+        ),
     )
     model.build()
     random = np.random.default_rng(1)

@@ -1,12 +1,10 @@
 """Tests of pocketseq.layers.products."""
 
-import threading
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.layers.products import product, product_dtype, products_in
+from pocketseq.layers.products import product
 
 RANDOM = np.random.default_rng(1)
 LEFT = RANDOM.normal(size=(5, 7)).astype(np.float32)
@@ -36,37 +34,15 @@ def test_a_product_is_that_of_numpy(transpose_left, transpose_right):
 def test_in_bfloat16_factors_are_rounded(side):
     # A product with the identity sums nothing up: it is exact on every processor.
     factors = (LEFT, np.eye(7)) if side == "left" else (np.eye(7), RIGHT)
-    with products_in("bfloat16"):
-        found = product(*(factor.astype(np.float32) for factor in factors))
+    found = product(*(factor.astype(np.float32) for factor in factors), "bfloat16")
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, rounded(LEFT if side == "left" else RIGHT))
 
 
 def test_in_bfloat16_a_product_is_that_of_the_rounded_factors():
-    with products_in("bfloat16"):
-        found = product(LEFT, RIGHT).numpy()
+    found = product(LEFT, RIGHT, "bfloat16").numpy()
     exact = rounded(LEFT) @ rounded(RIGHT)
     # Processors without bfloat16 round each of the 7 sums to 8 bits, others the last.
     bound = 7 * 2**-8 * (np.abs(LEFT) @ np.abs(RIGHT))
     assert (np.abs(found - exact) <= bound).all()
     assert (found != LEFT @ RIGHT).any()
-
-
-def test_the_precision_asked_for_ends_with_its_context():
-    assert product_dtype() == tf.float32
-    with products_in("bfloat16"):
-        with products_in("float32"):
-            assert product_dtype() == tf.float32
-        assert product_dtype() == tf.bfloat16
-    with pytest.raises(ZeroDivisionError), products_in("bfloat16"):
-        _ = 1 / 0
-    assert product_dtype() == tf.float32
-
-
-def test_one_thread_does_not_decide_for_another():
-    seen = []
-    with products_in("bfloat16"):
-        thread = threading.Thread(target=lambda: seen.append(product_dtype()))
-        thread.start()
-        thread.join()
-    assert seen == [tf.float32]

@@ -97,9 +97,13 @@ def translator():
 
 
 @pytest.fixture(scope="module")
-def float32(translator):
-    translator.model.use_tables(int8=True)
-    return convert({TRANSLATE: translate_function(translator)})
+def tables(translator):
+    return translator.model.token_tables(int8=True)
+
+
+@pytest.fixture(scope="module")
+def float32(translator, tables):
+    return convert({TRANSLATE: translate_function(translator, token_inputs=tables)})
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +217,8 @@ def test_int4_leaves_the_last_two_products_as_int8_has_them(
     assert last == 2
 
 
-def test_rows_of_a_tied_embedding_are_stored_once(quantized, translator):
-    rows = translator.model.decoder.token_table.rows
+def test_rows_of_a_tied_embedding_are_stored_once(quantized, tables):
+    rows = tables.target.rows
     assert rows.dtype == np.int8 and rows.size > 100
     for recipe in ("int8", "int4"):
         assert quantized[recipe, False].count(rows.tobytes()) == 1

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.translate import search_sizes, translate_function
 from pocketseq.export.graph.writing import write
+from pocketseq.layers import TokenInputs
 from pocketseq.layers.decoder import AttentiveLSTMDecoder
-from pocketseq.layers.embedding import TokenTable
 from pocketseq.layers.encoder import LSTMEncoder
 from pocketseq.layers.lstm import LSTM
 from pocketseq.pipeline.text.special import END
@@ -20,19 +19,20 @@ from pocketseq.pipeline.translator import ModelTranslator
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-def all_graphs(translator: ModelTranslator) -> dict[str, Graph]:
+def all_graphs(translator: ModelTranslator, tables: TokenInputs) -> dict[str, Graph]:
     """Returns the graphs to measure, by the names that the report knows.
 
     Args:
-        translator: Its model looks tokens up in the tables of an export.
+        translator: The whole model.
+        tables: Those of an export, where tokens are looked up.
     """
     return {
-        "whole": translate_function(translator),
+        "whole": translate_function(translator, token_inputs=tables),
         "reading": reading_function(translator),
-        "reading and encoder": encoder_function(translator),
+        "reading and encoder": encoder_function(translator, tables),
         "reading and writing": writing_function(translator),
-        "products": products_function(translator, attention=True),
-        "products with weights": products_function(translator, attention=False),
+        "products": products_function(translator, tables, attention=True),
+        "products with weights": products_function(translator, tables, attention=False),
     }
 
 
@@ -62,9 +62,7 @@ def reading_function(
     return text_function(reading, translator)
 
 
-def encoder_function(
-    translator: ModelTranslator,
-) -> Graph:
+def encoder_function(translator: ModelTranslator, tables: TokenInputs) -> Graph:
     """From code points to what the decoder looks back at."""
 
     def encoding(text: tf.Tensor) -> tf.Tensor:
@@ -72,7 +70,9 @@ def encoder_function(
         size, _ = search_sizes(translator)
         model = translator.model
         mask = tf.sequence_mask(source.length, size.source)
-        outputs, states = model.encoder.loop(source.ids[:, : size.source], mask)
+        outputs, states = model.encoder.loop(
+            source.ids[:, : size.source], mask, tables.source
+        )
         memory = model.decoder.memory(outputs, mask)
         parts = [*memory, *model.decoder.initial_state(states).lstm[0]]
         return tf.add_n([tf.reduce_sum(part) for part in parts])
@@ -122,20 +122,23 @@ def product_rounds(
     return row
 
 
-def products_function(translator: ModelTranslator, *, attention: bool) -> Graph:
+def products_function(
+    translator: ModelTranslator, tables: TokenInputs, *, attention: bool
+) -> Graph:
     """The matrix products alone, of the same shapes, as often as the search runs them.
 
     Products that an export replaces by a table are left out.
 
     Args:
         translator: The whole model.
+        tables: Those of an export.
         attention: Whether the products of the attention, of a vector with all encoder
             outputs, are among them: they have no weights.
     """
     encoder, decoder = translator.model.encoder, translator.model.decoder
     size, _ = search_sizes(translator)
-    source_folded = in_table(encoder.embedding, encoder.forward[0])
-    target_folded = in_table(decoder.embedding, decoder.lstm[0])
+    source_folded = tables.source[0].projected
+    target_folded = tables.target.projected
 
     def products(text: tf.Tensor) -> tf.Tensor:
         state = encoder_products(encoder, text[0], folded=source_folded)
@@ -145,11 +148,6 @@ def products_function(translator: ModelTranslator, *, attention: bool) -> Graph:
         )
 
     return text_function(products, translator)
-
-
-def in_table(embedding: keras.layers.Embedding, lstm: LSTM) -> bool:
-    """Whether an export replaces the product with a token by a table."""
-    return TokenTable(embedding, lstm, int8=False).projected
 
 
 def encoder_products(

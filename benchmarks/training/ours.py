@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from common import weights_by_path
-from pocketseq.layers.products import products_in
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.data.batches import Batch
 from pocketseq.pipeline.machine import keep_freed_memory, prepare_for_training
@@ -64,13 +63,12 @@ class Ours:
 
     def _check(self, batch: Batch) -> tuple[float, float]:
         model = self.updater.model
-        with products_in(self.config.training.precision):
-            with tf.GradientTape() as tape:
-                logits, _ = model(
-                    batch.source_ids, batch.source_length, batch.decoder_inputs
-                )
-                loss = self.loss(batch.target_ids, logits)
-            return loss_and_norm(tape, loss, model.trainable_weights)
+        with tf.GradientTape() as tape:
+            logits, _ = model(
+                batch.source_ids, batch.source_length, batch.decoder_inputs
+            )
+            loss = self.loss(batch.target_ids, logits)
+        return loss_and_norm(tape, loss, model.trainable_weights)
 
     def warm_up(self) -> float:
         return compile_seconds(self._update, map(tensors, self.shapes))

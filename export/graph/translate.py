@@ -9,6 +9,7 @@ from pocketseq.export.contract import ALIGNMENT, SCORE, TEXT
 from pocketseq.export.graph.composition import compose, mean_rows
 from pocketseq.export.graph.reading import SourceTokens, read
 from pocketseq.export.graph.writing import write
+from pocketseq.layers import TokenInputs
 from pocketseq.pipeline.search import Hypotheses
 from pocketseq.pipeline.translator import ModelTranslator
 
@@ -39,7 +40,10 @@ def search_sizes(translator: ModelTranslator) -> tuple[_Size, _Size]:
 
 
 def translate_function(
-    translator: ModelTranslator, *, beam_size: int | None = None
+    translator: ModelTranslator,
+    *,
+    beam_size: int | None = None,
+    token_inputs: TokenInputs | None = None,
 ) -> tf.types.experimental.PolymorphicFunction:
     """Returns the function that an app calls, before conversion.
 
@@ -47,6 +51,8 @@ def translate_function(
         translator: The Keras model; its tokenizers say how long the texts may be.
         beam_size: How many hypotheses to search with and to return; None: the greedy
             search, and its one translation.
+        token_inputs: How tokens become inputs of the LSTMs: what
+            :meth:`EncoderDecoder.token_tables` returns; None: by embedding and product.
 
     Returns:
         A ``tf.function`` of ``text`` int32 ``(1, N)``, code points padded with zeros,
@@ -67,6 +73,7 @@ def translate_function(
                     source.ids[:, : size.source],
                     length,
                     beam_size=beam_size or 1,
+                    token_inputs=token_inputs,
                     **{**translator.search_options, "max_length": size.target},
                 )
 

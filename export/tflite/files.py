@@ -79,15 +79,15 @@ def _converted(trained: TrainedModel, options: Options, int8_rows: bool) -> byte
         options: Which signatures it is to have.
         int8_rows: Whether the rows that tokens look up are int8.
     """
-    copy = trained.run.load()  # because tables cannot be undone
-    copy.model.use_tables(int8=int8_rows)
-    resized = {length: copy.resized(length) for length in trained.translators}
+    tables = trained.keras.model.token_tables(int8=int8_rows)
     with tensorflow_writing(Path(gettempdir())):  # where the converter works
         # Nothing here keeps the functions, so that their memory can be freed early.
         return convert(
             {
                 key.name: translate_function(
-                    resized[key.length], beam_size=key.beam_size
+                    trained.translators[key.length],
+                    beam_size=key.beam_size,
+                    token_inputs=tables,
                 )
                 for key in trained.signature_keys(options)
             }

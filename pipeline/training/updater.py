@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pocketseq.layers.products import products_in
 from pocketseq.pipeline.configuration import Config, TrainingConfig
 from pocketseq.pipeline.data.batches import Batch
 from pocketseq.pipeline.machine import batch_parts, native_precision
@@ -53,9 +52,7 @@ class Updater:
     ) -> None:
         self.model = model
         self.parts = settings.parts or batch_parts()
-        self.precision = settings.precision
-        if self.precision == "auto":
-            self.precision = native_precision()
+        self.precision = model.encoder.product_dtype
         self._settings = settings
         self._cluster = cluster or Alone()
         self._loss = loss or label_smoothing_loss(settings)
@@ -140,13 +137,12 @@ class Updater:
 
     def _part_gradients(self, batch: Batch, seed: tf.Tensor) -> list[tf.Tensor]:
         weights = self.model.trainable_weights
-        with products_in(self.precision):
-            with tf.GradientTape() as tape:
-                logits, _ = self.model(
-                    batch.source_ids, batch.source_length, batch.decoder_inputs, seed
-                )
-                loss = self._loss(logits, batch)
-            gradients = tape.gradient(loss, weights)
+        with tf.GradientTape() as tape:
+            logits, _ = self.model(
+                batch.source_ids, batch.source_length, batch.decoder_inputs, seed
+            )
+            loss = self._loss(logits, batch)
+        gradients = tape.gradient(loss, weights)
         source_tokens, target_tokens = (
             tf.cast(tf.reduce_sum(length), tf.float32)
             for length in (batch.source_length, batch.target_length)
@@ -268,5 +264,10 @@ def new_updater(
         cluster, loss: See :class:`Updater`.
     """
     keras.utils.set_random_seed(config.training.seed)
-    model = build_model(config.model, *map(len, tokenizers))
+    precision = config.training.precision
+    model = build_model(
+        config.model,
+        *map(len, tokenizers),
+        product_dtype=native_precision() if precision == "auto" else precision,
+    )
     return Updater(model, config.training, cluster=cluster, loss=loss)
