@@ -4,6 +4,7 @@ import importlib.metadata
 import inspect
 import os
 import re
+import sys
 
 # Before TensorFlow is imported, which happens when docstrings are read.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -85,9 +86,15 @@ def _document_once(app, document, source):
 
 
 def _find_by_last_name(app, environment, node, content):
-    """Resolves ``:class:`Run``` in any module, as long as there is one ``Run``."""
+    """Resolves ``:class:`Run``` in any module, as long as there is one ``Run``.
+
+    Names that a package takes from its modules lead to their pages, too.
+    """
     domain = environment.domains.python_domain
-    last = "." + node.get("reftarget", "")
+    target = node.get("reftarget", "")
+    package, _, name = target.rpartition(".")
+    taken = getattr(sys.modules.get(package), name, None)
+    last = f".{name}" if taken is not None else f".{target}"
     found = [name for name in domain.objects if name.endswith(last)]
     if node.get("refdomain") != "py" or len(found) != 1:
         return None
