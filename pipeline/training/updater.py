@@ -24,8 +24,8 @@ from pocketseq.pipeline.training.optimization import (
     learning_rate,
 )
 
-_PartGradients = Callable[[Batch, tf.Tensor], list[tf.Tensor]]
-_BatchGradients = Callable[[Batch, tf.Tensor], list[tf.Tensor]]
+# From a batch, or a part of one, to what ``_gradients`` returns.
+_Gradients = Callable[[Batch, tf.Tensor], list[tf.Tensor]]
 
 
 class Updater:
@@ -68,7 +68,7 @@ class Updater:
         # Of the loss, in nats, and of the target tokens, since the last evaluation.
         self._sums = tf.Variable(tf.zeros([2]), trainable=False)
         self._broken_at = tf.Variable(-1, trainable=False)
-        self._compiled: dict[tuple[int, int], _BatchGradients] = {}
+        self._compiled: dict[tuple[int, int], _Gradients] = {}
         self._apply = tf.function(self._change, autograph=False)
 
     # An update.
@@ -93,7 +93,7 @@ class Updater:
         self._apply(gradients, sums, number)
         return sums[2]
 
-    def _gradients_for(self, batch: Batch) -> _BatchGradients:
+    def _gradients_for(self, batch: Batch) -> _Gradients:
         """Returns the gradients compiled for the batch's lengths, any number of rows.
 
         One graph per bucket: with lengths known, the LSTMs are unrolled.
@@ -121,7 +121,7 @@ class Updater:
         return self._compiled[key]
 
     def _gradients(
-        self, of_part: _PartGradients, batch: Batch, update_number: tf.Tensor
+        self, of_part: _Gradients, batch: Batch, update_number: tf.Tensor
     ) -> list[tf.Tensor]:
         """Returns the gradients of the summed loss, and the sums that go with them.
 
