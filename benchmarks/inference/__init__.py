@@ -1,1 +1,1 @@
-"""The parts of ``inference_speed.py``; all but the report import TensorFlow."""
+"""The parts of ``inference_speed.py``; each imports TensorFlow, one PyTorch too."""
