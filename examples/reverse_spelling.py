@@ -111,10 +111,12 @@ show(translation.alignment, translation.text, word)
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.pipeline.runs import Run
 from pocketseq.pipeline.text.special import START
 
-encoder, decoder = translator.model.encoder, translator.model.decoder
-source_ids = translator.source_tokenizer.tokenize(tf.constant([word])).to_tensor()
+opened = Run(folder / "run").load()  # the same translator, with its Keras layers
+encoder, decoder = opened.model.encoder, opened.model.decoder
+source_ids = opened.source_tokenizer.tokenize(tf.constant([word])).to_tensor()
 encoder_outputs, encoder_states = encoder(source_ids)
 memory = decoder.memory(encoder_outputs)
 state = decoder.initial_state(encoder_states)
@@ -128,7 +130,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-pieces = translator.target_tokenizer.piece_texts
+pieces = opened.target_tokenizer.piece_texts
 token = tf.constant([START])
 for step in range(len(word)):
     logits, weights, state = decoder.step(token, state, memory)

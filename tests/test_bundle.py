@@ -42,6 +42,7 @@ from pocketseq.export.recipes import RECIPES
 from pocketseq.export.runtime import Translator, text_of
 from pocketseq.export.tflite import files
 from pocketseq.export.tflite.flatbuffer import forbidden_operators, operators
+from pocketseq.layers import TokenTable
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.model import EncoderDecoder
 from pocketseq.pipeline.runs import Run
@@ -551,6 +552,7 @@ def test_a_quantized_file_that_loses_too_much_stops_the_export(
     def with_shuffled_rows(model, *, int8):
         tables = original(model, int8=int8)
         if int8:
+            assert isinstance(tables.target, TokenTable)
             order = np.random.default_rng(0).permutation(len(tables.target.rows))
             tables.target.rows = tables.target.rows[order]
         return tables

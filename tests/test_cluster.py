@@ -281,4 +281,5 @@ def test_alone_everything_stays_as_it_is():
     assert cluster.sum([1, 2]) == [1, 2]
     assert cluster.broadcast(b"abc") == b"abc"
     np.testing.assert_array_equal(cluster.gather([3, 4]), [[3, 4]])
-    assert share(cluster, lambda: {"a": 1}) == {"a": 1}
+    arrays = {"a": np.array([1, 2])}
+    assert share(cluster, lambda: arrays) is arrays

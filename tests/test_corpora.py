@@ -248,4 +248,5 @@ def test_an_unknown_part_of_the_dictionary_is_an_error_that_lists_the_known():
 
 
 def test_blocks_hold_everything_in_order():
-    assert list(blocks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    a, b, c, d, e = pairs = [Pair(letter, letter.upper()) for letter in "abcde"]
+    assert list(blocks(pairs, 2)) == [[a, b], [c, d], [e]]

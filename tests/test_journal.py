@@ -1,6 +1,7 @@
 """Tests of pocketseq.pipeline.reports.journal."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
 from pocketseq.pipeline.training.progress import Progress
 
-EVALUATION = {
+EVALUATION: dict[str, Any] = {
     "update": 20,
     "epoch": 1,
     "loss": 0.123456,

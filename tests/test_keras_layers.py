@@ -378,7 +378,8 @@ def test_a_product_dtype_leaves_steps_and_loops_in_float32():
         outputs, states = reader.loop(source_ids, MASK)
         state = writer.initial_state(states)
         found.append(writer.step(target_ids[:, 0], state, writer.memory(outputs, MASK)))
-    assert_all_close(*found, atol=0)
+    in_bfloat16, in_float32 = found
+    assert_all_close(in_bfloat16, in_float32, atol=0)
 
 
 def test_an_lstm_follows_the_mask_of_keras_and_passes_it_on():

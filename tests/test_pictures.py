@@ -115,7 +115,7 @@ def test_a_colour_means_the_same_in_all_pictures():
 
 
 def test_few_cells_carry_percents_and_need_no_colour_bar():
-    weights = [[0.996, 0.004], [0.126, 0.874], [0, 1]]
+    weights = np.array([[0.996, 0.004], [0.126, 0.874], [0, 1]])
     found = attention_picture("ab", "xyz", weights, format="svg")
     expected = ["100%", "13%", "87%", "100%"]
     assert [word for word in words(found) if "%" in word] == expected
@@ -131,7 +131,7 @@ def test_many_cells_carry_a_colour_bar_and_no_percents():
 @pytest.mark.parametrize("number", [np.nan, -0.1, 1.1, np.inf])
 def test_weights_that_are_no_share_are_an_error(number):
     with pytest.raises(ValueError, match=r"expected numbers in \[0, 1\], received"):
-        attention_picture("ab", "x", [[0.5, number]])
+        attention_picture("ab", "x", np.array([[0.5, number]]))
 
 
 def test_the_rounding_of_float32_is_no_error():
@@ -149,7 +149,7 @@ def test_weights_of_another_shape_are_an_error_that_names_both(shape):
 
 def test_another_format_is_an_error():
     with pytest.raises(ValueError, match="expected 'png' or 'svg', received 'gif'"):
-        attention_picture("a", "b", [[1.0]], format="gif")
+        attention_picture("a", "b", np.ones((1, 1)), format="gif")  # type: ignore[arg-type]
 
 
 # Labels.
@@ -215,9 +215,9 @@ def test_labels_too_many_to_be_read_give_way_to_positions():
     ],
 )
 def test_a_label_is_taken_literally_and_never_invisible(label, shown):
-    found = words(attention_picture([label], ["y"], [[1.0]], format="svg"))
+    found = words(attention_picture([label], ["y"], np.ones((1, 1)), format="svg"))
     assert shown in found
-    found = words(attention_picture(["y"], [label], [[1.0]], format="svg"))
+    found = words(attention_picture(["y"], [label], np.ones((1, 1)), format="svg"))
     assert shown in found
 
 
@@ -232,7 +232,7 @@ def test_no_text_raises_or_warns(text):
 
 def test_what_is_done_with_warnings_elsewhere_stays():
     before = warnings.filters[:]
-    attention_picture(["日"], ["本"], [[1.0]])
+    attention_picture(["日"], ["本"], np.ones((1, 1)))
     assert warnings.filters == before
 
 
@@ -284,7 +284,7 @@ def test_more_cells_make_a_larger_picture():
 def test_equal_input_gives_equal_bytes_whatever_the_settings_of_a_user(format):
     def draw():
         return attention_picture(
-            ["a", "$b$"], ["x"], [[0.3, 0.7]], title="t", format=format
+            ["a", "$b$"], ["x"], np.array([[0.3, 0.7]]), title="t", format=format
         )
 
     first = draw()

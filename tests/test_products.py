@@ -33,8 +33,8 @@ def test_a_product_is_that_of_numpy(transpose_left, transpose_right):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_in_bfloat16_factors_are_rounded(side):
     # A product with the identity sums nothing up: it is exact on every processor.
-    factors = (LEFT, np.eye(7)) if side == "left" else (np.eye(7), RIGHT)
-    found = product(*(factor.astype(np.float32) for factor in factors), "bfloat16")
+    left, right = (LEFT, np.eye(7)) if side == "left" else (np.eye(7), RIGHT)
+    found = product(left.astype(np.float32), right.astype(np.float32), "bfloat16")
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, rounded(LEFT if side == "left" else RIGHT))
 

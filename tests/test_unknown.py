@@ -18,8 +18,8 @@ def report(references, sources, targets, *settings):
     """Reports on tokenizers that have learned from some texts."""
     config = override(Config(), settings)
     sides = ((config.source, sources), (config.target, targets))
-    tokenizers = [learned(side.tokenizer, texts) for side, texts in sides]
-    report_unknown(references, tokenizers, config)
+    source, target = (learned(side.tokenizer, texts) for side, texts in sides)
+    report_unknown(references, (source, target), config)
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import tensorflow as tf
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.translate import search_sizes, translate_function
 from pocketseq.export.graph.writing import write
-from pocketseq.layers import TokenInputs
+from pocketseq.layers import TokenInputs, TokenTable
 from pocketseq.layers.decoder import AttentiveLSTMDecoder
+from pocketseq.layers.embedding import TokenInput
 from pocketseq.layers.encoder import LSTMEncoder
 from pocketseq.layers.lstm import LSTM
 from pocketseq.pipeline.text.special import END
@@ -137,8 +138,8 @@ def products_function(
     """
     encoder, decoder = translator.model.encoder, translator.model.decoder
     size, _ = search_sizes(translator)
-    source_folded = tables.source[0].projected
-    target_folded = tables.target.projected
+    source_folded = is_folded(tables.source[0])
+    target_folded = is_folded(tables.target)
 
     def products(text: tf.Tensor) -> tf.Tensor:
         state = encoder_products(encoder, text[0], folded=source_folded)
@@ -148,6 +149,11 @@ def products_function(
         )
 
     return text_function(products, translator)
+
+
+def is_folded(token_input: TokenInput) -> bool:
+    """Returns whether the product of embeddings is in the rows of a table."""
+    return isinstance(token_input, TokenTable) and token_input.projected
 
 
 def encoder_products(

@@ -60,8 +60,8 @@ def token_counts(
 ) -> list[tuple[int, int]]:
     """Returns (source tokens, output tokens with the end token) of each text."""
     ids = translator.source_tokenizer.tokenize(tf.constant(texts))
-    found = [best.token_ids for (best,) in translator.translate(texts, beam_size=1)]
-    outputs = map(len, found)
+    found = translator.translate(texts, beam_size=1)
+    outputs = [len(best.token_ids or ()) for (best,) in found]
     return list(zip(ids.row_lengths().numpy().tolist(), outputs, strict=True))
 
 

@@ -48,7 +48,7 @@ class PyTorchDecoder:
     def _check(self, translator: ModelTranslator, texts: Sequence[str]) -> None:
         found = [best for (best,) in translator.translate(texts, beam_size=1)]
         equal = sum(
-            self.decode(ids) == [i for i in best.token_ids if i != END]
+            self.decode(ids) == [i for i in best.token_ids or () if i != END]
             for ids, best in zip(self.ids, found, strict=True)
         )
         if equal < _EQUAL_SHARE * len(texts):

@@ -5,6 +5,7 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import SupportsFloat
 
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -48,7 +49,7 @@ class EventWriter:
         self._add(event_pb2.Event(step=update + 1, session_log=start))
         self.flush()
 
-    def scalars(self, update: int, values: Mapping[str, float]) -> None:
+    def scalars(self, update: int, values: Mapping[str, SupportsFloat]) -> None:
         """Adds a point to each of some curves.
 
         Args:
