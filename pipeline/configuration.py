@@ -333,45 +333,6 @@ def with_files(
     )
 
 
-def compose(
-    recipe: str | None,
-    files: tuple[str | Path | None, ...] = (None,) * 4,
-    *,
-    base: str | Path | None = None,
-    settings: Iterable[str] = (),
-    skip_bad_lines: bool = False,
-) -> Config:
-    """Returns the configuration of a new run: a recipe with changes, applied in turn.
-
-    Args:
-        recipe: A name or a path ending in ``.toml``; None: ``pronunciation``, or the
-            recipe of ``base``.
-        files: The training corpus, its target side, the dev corpus, its target side.
-        base: The folder of a trained run to start from.
-        settings: ``section.key=value`` each.
-        skip_bad_lines: Whether lines that are not pairs are skipped.
-
-    Raises:
-        UserError: The recipe, the files, the base or a setting cannot be used.
-    """
-    from pocketseq.pipeline.runs import open_run
-
-    if base is None:
-        config = load_recipe(recipe or "pronunciation")
-    else:
-        trained = open_run(base).config()
-        # The model is always that of the base, whatever another recipe says.
-        config = (
-            model_of(trained, load_recipe(recipe)) if recipe else undecided(trained)
-        )
-    train, train_target, dev, dev_target = (
-        None if file is None else str(file) for file in files
-    )
-    config = with_files(config, train, train_target, dev, dev_target, skip_bad_lines)
-    config = override(config, settings)
-    return fine_tuned(config, trained, base) if base is not None else config
-
-
 def model_of(base: Config, recipe: Config) -> Config:
     """Returns a recipe with the tokenizers and the layers of a trained run.
 

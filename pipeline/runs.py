@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketseq.pipeline.configuration import Config, read_config
+from pocketseq.pipeline.configuration import (
+    Config,
+    fine_tuned,
+    load_recipe,
+    model_of,
+    override,
+    read_config,
+    undecided,
+    with_files,
+)
 from pocketseq.pipeline.errors import UserError, writing
 
 if TYPE_CHECKING:
@@ -276,6 +285,43 @@ def _is_done(line: str, update: int) -> bool:
     """Returns whether a metrics line belongs to this update or an earlier one."""
     number = _update_of(line)
     return number is not None and number <= update
+
+
+def compose(
+    recipe: str | None,
+    files: tuple[str | Path | None, ...] = (None,) * 4,
+    *,
+    base: str | Path | None = None,
+    settings: Iterable[str] = (),
+    skip_bad_lines: bool = False,
+) -> Config:
+    """Returns the configuration of a new run: a recipe with changes, applied in turn.
+
+    Args:
+        recipe: A name or a path ending in ``.toml``; None: ``pronunciation``, or the
+            recipe of ``base``.
+        files: The training corpus, its target side, the dev corpus, its target side.
+        base: The folder of a trained run to start from.
+        settings: ``section.key=value`` each.
+        skip_bad_lines: Whether lines that are not pairs are skipped.
+
+    Raises:
+        UserError: The recipe, the files, the base or a setting cannot be used.
+    """
+    if base is None:
+        config = load_recipe(recipe or "pronunciation")
+    else:
+        trained = open_run(base).config()
+        # The model is always that of the base, whatever another recipe says.
+        config = (
+            model_of(trained, load_recipe(recipe)) if recipe else undecided(trained)
+        )
+    train, train_target, dev, dev_target = (
+        None if file is None else str(file) for file in files
+    )
+    config = with_files(config, train, train_target, dev, dev_target, skip_bad_lines)
+    config = override(config, settings)
+    return fine_tuned(config, trained, base) if base is not None else config
 
 
 def new_run_folder(name: str) -> Path:

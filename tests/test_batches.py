@@ -9,10 +9,15 @@ import pytest
 import tensorflow as tf
 
 from pocketseq.pipeline.configuration import Config, load_recipe, override
-from pocketseq.pipeline.data.batches import Batch, Reader, real_share, training_batches
+from pocketseq.pipeline.data.batches import (
+    Batch,
+    Bucket,
+    Reader,
+    real_share,
+    training_batches,
+)
 from pocketseq.pipeline.data.corpora import Corpus, Pair
 from pocketseq.pipeline.data.lengths import (
-    Bucket,
     LengthStatistics,
     choose_buckets,
     learn_length_bound,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +12,6 @@ from pocketseq.pipeline.data.corpora import Pair, blocks
 from pocketseq.pipeline.errors import Interrupted, UserError
 from pocketseq.pipeline.text.special import END, PAD, START
 from pocketseq.pipeline.text.tokenizers import Tokenizer
-
-if TYPE_CHECKING:  # it imports this module
-    from pocketseq.pipeline.data.lengths import Bucket
 
 # Pairs tokenised at once: enough to make the Python reader's share of the work small.
 _BLOCK = 1024
@@ -51,6 +48,20 @@ class Batch(NamedTuple):
             Batch(*(column[start:end] for column in self))
             for start, end in itertools.pairwise(cuts)
         ]
+
+
+class Bucket(NamedTuple):
+    """One fixed batch shape: lengths in tokens, and the number of rows of a batch."""
+
+    source_length: int
+    target_length: int
+    rows: int
+
+    def holds(self, source_length: int, target_length: int) -> bool:
+        """Whether a pair of these lengths is within the bucket's."""
+        return (
+            source_length <= self.source_length and target_length <= self.target_length
+        )
 
 
 def training_batches(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.data.batches import (
+    Bucket,
     Reader,
     short_enough,
     texts,
@@ -48,20 +49,6 @@ class LengthStatistics(NamedTuple):
         """The number of source and target tokens in them."""
         sources, targets = np.nonzero(self.counts)
         return int(((sources + targets) * self.counts[sources, targets]).sum())
-
-
-class Bucket(NamedTuple):
-    """One fixed batch shape: lengths in tokens, and the number of rows of a batch."""
-
-    source_length: int
-    target_length: int
-    rows: int
-
-    def holds(self, source_length: int, target_length: int) -> bool:
-        """Whether a pair of these lengths is within the bucket's."""
-        return (
-            source_length <= self.source_length and target_length <= self.target_length
-        )
 
 
 def measure_lengths(

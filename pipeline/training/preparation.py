@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pocketseq.pipeline.configuration import Config, parse_config
+from pocketseq.pipeline.data.batches import Bucket
 from pocketseq.pipeline.data.corpora import Corpus, Pair
 from pocketseq.pipeline.data.lengths import (
-    Bucket,
     choose_buckets,
     learn_length_bound,
     measure_lengths,

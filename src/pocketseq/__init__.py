@@ -132,8 +132,7 @@ def train(
             )
         config, folder = None, Path(run)
     else:
-        from pocketseq.pipeline.configuration import compose
-        from pocketseq.pipeline.runs import new_run_folder
+        from pocketseq.pipeline.runs import compose, new_run_folder
 
         config = compose(
             recipe, named, base=base, settings=settings, skip_bad_lines=skip_bad_lines
