@@ -14,11 +14,9 @@ from pocketseq.layers import (
     LSTMEncoder,
     TokenInputs,
 )
-from pocketseq.pipeline.search import Chosen, Hypotheses, LengthBound, beam_search
+from pocketseq.pipeline.search import Choose, Hypotheses, LengthBound, beam_search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pocketseq.pipeline.configuration import ModelConfig
 
 # Whatever a keras.json says. The other settings in it concern nothing that is used.
@@ -54,7 +52,7 @@ class EncoderDecoder(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
 
-    def build(self, *_):
+    def build(self, *_: Any) -> None:
         encoder = self.encoder.units, self.encoder.layers
         expected = self.decoder.encoder_units, self.decoder.encoder_layers
         if encoder != expected:
@@ -68,10 +66,16 @@ class EncoderDecoder(keras.Model):
             self.decoder.build()
         self.built = True
 
-    def build_from_config(self, _):
+    def build_from_config(self, _: Any) -> None:
         self.build()
 
-    def call(self, source_ids, source_length, target_ids, dropout_seed=None):
+    def call(
+        self,
+        source_ids: tf.Tensor,
+        source_length: tf.Tensor,
+        target_ids: tf.Tensor,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         source_mask = tf.sequence_mask(source_length, tf.shape(source_ids)[1])
         outputs, states = self.encoder(source_ids, source_mask, dropout_seed)
         memory = self.decoder.memory(outputs, source_mask)
@@ -87,7 +91,7 @@ class EncoderDecoder(keras.Model):
         max_length: int,
         length_bound: LengthBound | None = None,
         length_penalty: float = 1.0,
-        choose: Callable[[tf.Tensor, tf.Tensor], Chosen] | None = None,
+        choose: Choose | None = None,
         token_inputs: TokenInputs | None = None,
     ) -> Hypotheses:
         """Finds the best target sequences of some texts, in float32.
@@ -132,7 +136,7 @@ class EncoderDecoder(keras.Model):
             self.encoder.token_tables(int8=int8), self.decoder.token_table(int8=int8)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -140,7 +144,7 @@ class EncoderDecoder(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> EncoderDecoder:
         return cls(
             keras.saving.deserialize_keras_object(config["encoder"]),
             keras.saving.deserialize_keras_object(config["decoder"]),

@@ -5,7 +5,8 @@ no model, and it is made of operations that convert to TFLite builtins: one loop
 static buffers that ends as soon as every hypothesis has.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +45,7 @@ class LengthBound(NamedTuple):
     ratio: float
     offset: float
 
-    def limit(self, source_length):
+    def limit(self, source_length: tf.Tensor) -> tf.Tensor:
         """Returns the largest number of target tokens, int32 like ``source_length``."""
         limit = self.ratio * tf.cast(source_length, tf.float32) + self.offset
         return tf.maximum(tf.cast(limit, tf.int32), 1)
@@ -76,18 +77,41 @@ class Chosen(NamedTuple):
     token: tf.Tensor
 
 
+class Step(Protocol):
+    """One step of a decoder."""
+
+    def __call__(
+        self, token_ids: tf.Tensor, state: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """Continues each row by one token.
+
+        Args:
+            token_ids: int32 ``(rows,)``, the tokens before.
+            state: Nested tensors ``(rows, ...)``.
+
+        Returns:
+            Logits ``(rows, vocabulary)``, attention weights ``(rows, source_length)``
+            and the state after the step, of the structure of ``state``.
+        """
+        ...
+
+
+#: Chooses continuations by their summed log-probabilities and their scores.
+Choose = Callable[[tf.Tensor, tf.Tensor], Chosen]
+
+
 def beam_search(
-    step,
-    state,
+    step: Step,
+    state: Any,
     *,
-    active,
-    source_length,
-    beam_size=1,
-    max_length,
-    limit=None,
-    length_penalty=1.0,
-    choose=None,
-):
+    active: tf.Tensor,
+    source_length: int | tf.Tensor,
+    beam_size: int = 1,
+    max_length: int,
+    limit: tf.Tensor | None = None,
+    length_penalty: float = 1.0,
+    choose: Choose | None = None,
+) -> Hypotheses:
     """Finds the token sequences with the best scores; greedy with ``beam_size=1``.
 
     A sequence's score is the sum of its token log-probabilities, end token included,
@@ -97,9 +121,8 @@ def beam_search(
     finished, or at ``max_length`` tokens, and for each text at its ``limit``.
 
     Args:
-        step: ``(token_ids (rows,), state) -> (logits (rows, vocabulary),
-            attention_weights (rows, source_length), state)``, with the
-            ``batch * beam_size`` rows of a text one after the other.
+        step: Of the decoder, for ``batch * beam_size`` rows, those of a text one after
+            the other.
         state: The state before the first token: nested tensors ``(batch, ...)``.
         active: bool ``(batch,)``; False gives an empty sequence with score 0.
         source_length: Width of the attention weights, a number.
@@ -124,11 +147,13 @@ def beam_search(
     if limit is not None and active.shape[0] == 1:
         last, limit = tf.minimum(limit[0], max_length), None
 
-    def unfinished(time, found):
+    def unfinished(time: tf.Tensor, found: tuple[_Beam, Any]) -> tf.Tensor:
         waiting = tf.reduce_any(tf.logical_not(found[0].finished))
         return tf.logical_and(time < last, waiting)
 
-    def one_step(time, found):
+    def one_step(
+        time: tf.Tensor, found: tuple[_Beam, Any]
+    ) -> tuple[tuple[_Beam, Any], list[tf.Tensor]]:
         beam, state = found
         logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
         totals = _candidates(beam, logits)
@@ -176,12 +201,12 @@ def _start(active: tf.Tensor, shape: list[int | tf.Tensor], max_length: int) -> 
     )
 
 
-def _is_single(values):
+def _is_single(values: tf.Tensor) -> bool:
     """Whether there is one hypothesis about one text: it ends with the loop."""
     return list(values.shape[:2]) == [1, 1]
 
 
-def _candidates(beam, logits):
+def _candidates(beam: _Beam, logits: tf.Tensor) -> tf.Tensor:
     """Returns the summed log-probability of each continuation, ``(B, K, vocabulary)``.
 
     A finished hypothesis has one continuation, itself (PAD, at no cost); an unfinished
@@ -200,7 +225,7 @@ def _candidates(beam, logits):
     return tf.maximum(beam.log_probability[:, :, None] + step, IMPOSSIBLE)
 
 
-def log_softmax(logits):
+def log_softmax(logits: tf.Tensor) -> tf.Tensor:
     """``logits - log(sum(exp(logits)))`` over the last axis, by way of the softmax.
 
     The largest logit and its probability give the sum away: softmax is much faster on
@@ -211,7 +236,7 @@ def log_softmax(logits):
     return logits - (likeliest - tf.math.log(probability))
 
 
-def best_candidates(totals, scores):
+def best_candidates(totals: tf.Tensor, scores: tf.Tensor) -> Chosen:
     """Returns the K best of all continuations as :class:`Chosen`.
 
     Args:
@@ -229,12 +254,14 @@ def best_candidates(totals, scores):
     return Chosen(_pick(flat, best), best // vocabulary_size, best % vocabulary_size)
 
 
-def _score(log_probability, length, length_penalty):
+def _score(
+    log_probability: tf.Tensor, length: tf.Tensor, length_penalty: float
+) -> tf.Tensor:
     tokens = tf.cast(tf.maximum(length, 1), tf.float32)
     return log_probability / tokens**length_penalty
 
 
-def _pick(values, index):
+def _pick(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """Returns ``values[b, index[b, k]]``."""
     if values.shape[0] == 1:
         return tf.gather(values[0], index)
@@ -243,7 +270,7 @@ def _pick(values, index):
     return tf.gather(tf.reshape(values, [-1]), flat)
 
 
-def _reorder(state, parent):
+def _reorder(state: Any, parent: tf.Tensor) -> Any:
     """Lets each hypothesis continue from its parent's state."""
     beam_size = parent.shape[1]
     if beam_size == 1:
@@ -278,7 +305,7 @@ def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
     )
 
 
-def _follow(values, parent):
+def _follow(values: tf.Tensor, parent: tf.Tensor) -> tf.Tensor:
     """Takes ``values`` ``(..., B, K)`` of the parents."""
     if parent.shape[1] == 1:
         return values
@@ -287,7 +314,9 @@ def _follow(values, parent):
     return tf.gather(values, index, axis=-1, batch_dims=values.shape.rank - 1)
 
 
-def _attention_by_hypothesis(beam, time, attention):
+def _attention_by_hypothesis(
+    beam: _Beam, time: tf.Tensor, attention: tf.Tensor
+) -> tf.Tensor:
     """Gathers each hypothesis' attention from the slots it passed through.
 
     Rows after the last token are 0.

@@ -1,16 +1,21 @@
 """Translation by the Keras model: texts in, texts out, in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import batch_parts
-from pocketseq.pipeline.text.composition import composition_of
+from pocketseq.pipeline.model import EncoderDecoder
+from pocketseq.pipeline.search import Hypotheses, LengthBound
+from pocketseq.pipeline.text.composition import Composition, composition_of
 from pocketseq.pipeline.text.special import END, PAD
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.text.writing import write
 from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
 
@@ -32,8 +37,13 @@ class ModelTranslator:
     gives_alignment = True
 
     def __init__(
-        self, model, source_tokenizer, target_tokenizer, config, length_bound=None
-    ):
+        self,
+        model: EncoderDecoder,
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+        config: Config,
+        length_bound: LengthBound | None = None,
+    ) -> None:
         self.model = model
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
@@ -41,9 +51,9 @@ class ModelTranslator:
         self.length_bound = length_bound
         self.target_kind = target_tokenizer.kind
         self.target_normalization = target_tokenizer.normalization
-        self._searches = {}
+        self._searches: dict[tuple[int, int], Callable[..., Hypotheses]] = {}
 
-    def resized(self, code_points):
+    def resized(self, code_points: int) -> "ModelTranslator":
         """Returns the same translator for source texts of another length.
 
         The target length grows in proportion; it never shrinks, because some short
@@ -65,13 +75,13 @@ class ModelTranslator:
         )
 
     @property
-    def max_target_tokens(self):
+    def max_target_tokens(self) -> int:
         """The largest number of target tokens, end token included."""
         return self.target_tokenizer.most_tokens + 1
 
     @property
-    def search_options(self):
-        """What every search for this model's translations is told."""
+    def search_options(self) -> dict[str, Any]:
+        """The arguments that every search for this model's translations has."""
         return {
             "max_length": self.max_target_tokens,
             "length_bound": self.length_bound,
@@ -79,7 +89,7 @@ class ModelTranslator:
         }
 
     @cached_property
-    def composition(self):
+    def composition(self) -> Composition | None:
         """The :class:`Composition` of what the target tokens write; None: none."""
         tokenizer = self.target_tokenizer
         if not (tokenizer.normalization.decompose and self.config.target.compose):
@@ -126,7 +136,7 @@ class ModelTranslator:
         for width in {width for width, _ in batches}:
             self._compiled(width, beam_size)  # here, and not in two threads at once
 
-        def translate_batch(batch):
+        def translate_batch(batch: tuple[int, np.ndarray]) -> None:
             if before_batch:
                 before_batch()
             width, rows = batch
@@ -145,11 +155,13 @@ class ModelTranslator:
             list(pool.map(translate_batch, batches))
         return results
 
-    def search(self, source_ids, source_length, beam_size=1):
+    def search(
+        self, source_ids: tf.Tensor, source_length: tf.Tensor, beam_size: int = 1
+    ) -> Hypotheses:
         """Runs the model's search, compiled once for each source length."""
         return self._compiled(source_ids.shape[1], beam_size)(source_ids, source_length)
 
-    def _compiled(self, width, beam_size):
+    def _compiled(self, width: int, beam_size: int) -> Callable[..., Hypotheses]:
         key = (width, beam_size)
         if key not in self._searches:
             self._searches[key] = tf.function(
@@ -164,7 +176,9 @@ class ModelTranslator:
             ).get_concrete_function()
         return self._searches[key]
 
-    def token_alignment(self, translation):
+    def token_alignment(
+        self, translation: Translation
+    ) -> tuple[list[str], list[str], np.ndarray]:
         """Returns an alignment by tokens, for a picture.
 
         Args:
@@ -174,23 +188,37 @@ class ModelTranslator:
             The texts of the source tokens, of the target tokens, and the attention
             ``(target tokens, source tokens)``. Target tokens that were composed to one
             code point share its row.
+
+        Raises:
+            ValueError: The translation has no alignment or no tokens.
         """
+        alignment, pieces = translation.alignment, translation.pieces
+        places = translation.places
+        if alignment is None or pieces is None or places is None:
+            raise ValueError("expected a translation with tokens and an alignment")
         source = translation.source
         spans = [span for span in self.source_tokenizer.spans(source) if len(span)]
-        columns = [translation.alignment[:, list(span)].sum(axis=1) for span in spans]
+        columns = [alignment[:, list(span)].sum(axis=1) for span in spans]
         empty = np.zeros((len(translation.text), 0))
         weights = np.stack(columns, axis=1) if columns else empty
         sources = ["".join(source[i] for i in span) for span in spans]
-        weights = np.clip(weights[list(translation.places)], 0, 1)
-        return sources, list(translation.pieces), weights
+        weights = np.clip(weights[list(places)], 0, 1)
+        return sources, list(pieces), weights
 
-    def _written(self, source, ids, length, score, attention):
+    def _written(
+        self,
+        source: str,
+        ids: np.ndarray,
+        length: int,
+        score: float,
+        attention: np.ndarray,
+    ) -> Translation:
         """Makes a :class:`Translation` of one hypothesis."""
         token_ids = tuple(map(int, ids[:length]))
-        ids = [i for i in token_ids if i != END]
+        written_ids = [i for i in token_ids if i != END]
         spans = self.source_tokenizer.spans(source)
         written = write(
-            ids, attention[: len(ids)], source, spans,
+            written_ids, attention[: len(written_ids)], source, spans,
             self.target_tokenizer, self.composition,
         )  # fmt: skip
         return Translation(
@@ -199,7 +227,7 @@ class ModelTranslator:
         )  # fmt: skip
 
 
-def _batches(lengths):
+def _batches(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (padded length, row numbers): rows of like length, in few widths."""
     order = np.argsort(lengths, kind="stable")
     widths = np.maximum(8, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int))

@@ -18,7 +18,7 @@ from pocketseq.pipeline.text.tokenizers import (
     WordPieceTokenizer,
     WordTokenizer,
 )
-from pocketseq.pipeline.translator import ModelTranslator
+from pocketseq.pipeline.text.writing import write as written
 
 LENGTH = 24
 TEXTS = [
@@ -270,10 +270,9 @@ def test_attention_over_fewer_tokens_than_code_points_is_padded():
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS.values())
-def test_the_graph_writes_as_the_translator_does(kind):
+def test_the_graph_writes_as_plain_python_does(kind):
     source_tokenizer = WordPieceTokenizer.learn(TEXTS * 2, max_code_points=LENGTH)
     tokenizer = kind.learn(TEXTS * 2, max_code_points=LENGTH)
-    translator = ModelTranslator(None, source_tokenizer, tokenizer, None)
     generator = np.random.default_rng(9)
     for text in ["a각 xabc", "Straße 👍 ab##", *random_texts(40, "".join(TEXTS))]:
         text = text[:LENGTH]
@@ -296,7 +295,11 @@ def test_the_graph_writes_as_the_translator_does(kind):
             row,
             tokenizer,
         )
-        expected = translator._written(text, ids, length, 0.0, attention)
+        real = [i for i in ids[:length].tolist() if i != END]
+        expected = written(
+            real, attention[: len(real)], text, source_tokenizer.spans(text),
+            tokenizer, None,
+        )  # fmt: skip
         assert "".join(map(chr, found.numpy())).rstrip("\0") == expected.text
         size = len(expected.text)
         assert not alignment[size:].numpy().any()

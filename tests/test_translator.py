@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -279,7 +280,8 @@ def decomposing(target, *, most=8, compose=True):
         [target], Normalization(decompose=True), max_code_points=most
     )
     config = Config(target=SideConfig(decompose=True, compose=compose))
-    return ModelTranslator(None, source, tokenizer, config)
+    no_model: Any = None
+    return ModelTranslator(no_model, source, tokenizer, config)
 
 
 def finish(translator, text, source, *, pointed):
@@ -307,7 +309,8 @@ def test_the_recipe_may_leave_a_decomposed_target_as_it_is():
 
 def test_a_target_that_is_not_decomposed_is_not_composed():
     tokenizer = CharacterTokenizer.learn(["e\u0301 \u0323"], max_code_points=8)
-    translator = ModelTranslator(None, tokenizer, tokenizer, Config())
+    no_model: Any = None
+    translator = ModelTranslator(no_model, tokenizer, tokenizer, Config())
     text = "e\u0301\u0323"
     assert finish(translator, text, "e", pointed=[0, 0, 0]).text == text
 

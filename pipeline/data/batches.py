@@ -180,7 +180,9 @@ def tokenized(
 
     # AutoGraph has nothing to convert, and on Python 3.13 warns that it cannot.
     @tf.autograph.experimental.do_not_convert
-    def tokenize(sources, targets):
+    def tokenize(
+        sources: tf.Tensor, targets: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         return (
             source_tokenizer.tokenize(sources),
             with_end(target_tokenizer.tokenize(targets)),

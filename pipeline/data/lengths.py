@@ -74,7 +74,9 @@ def measure_lengths(
     counted: Counter[tuple[int, int]] = Counter()
 
     @tf.autograph.experimental.do_not_convert
-    def lengths_of(sources, targets):
+    def lengths_of(
+        sources: tf.RaggedTensor, targets: tf.RaggedTensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return sources.row_lengths(), targets.row_lengths()
 
     lengths = examples.map(lengths_of)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.errors import UserError
@@ -38,7 +39,7 @@ def start_and_train(
     if not cluster.is_chief:
         logging.getLogger("pocketseq").setLevel(logging.WARNING)
 
-    def prepare():
+    def prepare() -> dict[str, Any]:
         if config is None:
             open_run(run.folder)
         else:

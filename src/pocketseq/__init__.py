@@ -12,8 +12,11 @@ TensorFlow is imported only when it is needed; a ``.tflite`` file never needs it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -279,3 +282,21 @@ def export(
         max_loss=max_loss,
     )
     return export_bundle(run, options, output=output, force=force)
+
+
+class _CallablePackage(ModuleType):
+    """The package ``pocketseq.export``, which can also be called, as the function."""
+
+    __call__ = staticmethod(export)
+    __signature__ = signature(export)
+
+
+class _Face(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing a package puts it into the place of the function of that name.
+        if name == "export" and isinstance(value, ModuleType):
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
