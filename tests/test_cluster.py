@@ -140,12 +140,8 @@ def training(shards, folder, *more, pattern="part-*.tsv"):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    # With as many files as workers or more, and with fewer.
-    ("size", "pattern"),
-    [(2, "part-*.tsv"), (3, "part-0.tsv")],
-)
-def test_workers_finish_and_only_the_chief_writes(shards, tmp_path, size, pattern):
+def test_workers_finish_and_only_the_chief_writes(shards, tmp_path):
+    size, pattern = 3, "part-0.tsv"  # fewer files than workers share out the pairs
     more = ["--set", "training.updates=12", "--set", "training.evaluate_every=6"]
     folders = [tmp_path / str(index) for index in range(size)]
     assert_all_ended(

@@ -31,7 +31,7 @@ SETTINGS = [
     "target.tokenizer=word", "source.max_code_points=4", "target.max_code_points=12",
     "model.embedding_size=4", "model.units=4", "model.dropout=0.2",
     "training.batch_tokens=48", "training.buckets=1", "training.warmup_updates=3",
-    "training.updates=600", "training.evaluate_every=100",
+    "training.updates=400", "training.evaluate_every=50",
     "training.patience=1000",
 ]  # fmt: skip
 
