@@ -15,7 +15,6 @@ import math
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -26,6 +25,7 @@ import pocketseq
 from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.pipeline.configuration import LONGEST_TEXT, WIDEST_BEAM
 from pocketseq.pipeline.errors import TrainingStopped, UserError, system_problem
+from pocketseq.pipeline.signals import handled_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,25 +145,14 @@ def _interruptible() -> Iterator[None]:
 
     Training replaces these handlers by its own while it runs.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         # A second signal must not interrupt the cleaning up.
         if not isinstance(sys.exception(), KeyboardInterrupt):
             raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN  # e.g. a job in a script
-    }
-    try:
+    with handled_by(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _speak_utf_8() -> None:

@@ -6,20 +6,19 @@ gradients of all, so all come to the same weights. Only the chief, the first of 
 reads and writes the run folder; what the others need of it, it sends.
 """
 
-import contextlib
 import io
 import json
 import logging
 import os
 import re
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pocketseq.pipeline.errors import UserError, system_problem
+from pocketseq.pipeline.signals import handled_by
 
 if TYPE_CHECKING:  # it must not be imported before a cluster is joined
     import tensorflow as tf
@@ -180,33 +179,13 @@ def join_cluster() -> Workers:
 
     logger.info("waiting for the other workers that TF_CONFIG names")
     try:
-        with _ended_by_signals():
+        # Ctrl-C ends the process at once while it waits where Python sees no signal:
+        # there is nothing to tidy up yet. SIGTERM is TensorFlow's meanwhile.
+        with handled_by(signal.SIG_DFL):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise UserError(f"TF_CONFIG: {error.message}, expected a free port") from error
     return Cluster(strategy)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Lets Ctrl-C end the process at once, while it waits where Python sees no signal.
-
-    There is nothing to tidy up yet. SIGTERM is TensorFlow's meanwhile; afterwards it is
-    given back to whom it belonged.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals do not come here
-        return
-    before = {
-        number: signal.signal(number, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _names_others(text: str) -> bool:

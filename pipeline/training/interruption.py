@@ -11,6 +11,7 @@ from types import FrameType
 
 from pocketseq.pipeline.data.corpora import Pair
 from pocketseq.pipeline.errors import Interrupted
+from pocketseq.pipeline.signals import handled_by
 
 
 @contextlib.contextmanager
@@ -23,25 +24,14 @@ def interruption() -> Iterator[threading.Event]:
         An event that is set then.
     """
     interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # signals do not come here
-        return
 
     def ask(number: int, _: FrameType | None) -> None:
         if interrupted.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         interrupted.set()
 
-    before = {
-        number: signal.signal(number, ask)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as of a job in a script
-    }
-    try:
+    with handled_by(ask):
         yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Until:
