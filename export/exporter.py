@@ -97,6 +97,23 @@ class TrainedModel:
         """Returns the signatures to export."""
         return signature_keys(self.translators, options.beam_size)
 
+    def dev_translations(
+        self, length: int, beam_size: int | None
+    ) -> Sequence[Sequence[Translation]]:
+        """Returns the Keras model's translations of each dev text, best first.
+
+        Args:
+            length: Which of its lengths to use, in code points.
+            beam_size: The beam to search with; None: the greedy search.
+        """
+        sources, greedy = self.sets["dev"]
+        if beam_size is None and length == self.default_length:
+            return [[translation] for translation in greedy]
+        beam = beam_size or 1
+        return self.translators[length].translate(
+            list(sources), beam_size=beam, n_best=beam
+        )
+
     def quality(self, name: str, translations: Sequence[Translation]) -> dict[str, Any]:
         """Returns the metrics of translations of a set, as ``evaluate`` prints them."""
         return evaluate(

@@ -32,7 +32,7 @@ def check_equality(
     """
     keras, texts = trained.translators[length], list(trained.sets["dev"].references)
     beam = beam_size or 1
-    expected = keras.translate(texts, beam_size=beam, n_best=beam)
+    expected = trained.dev_translations(length, beam_size)
     actual = file.translate(texts, beam_size=beam, n_best=beam)
     equality = compare(keras, expected, actual)
     search = f"with a beam of {beam_size}" if beam_size else "greedily"
