@@ -41,8 +41,7 @@ class _Command(click.Command):
     """A command that refuses values that are empty or not UTF-8.
 
     An empty value usually comes from a shell variable that is not set, and would mean
-    the default. Only arguments that may be repeated, the texts to translate, may be
-    empty.
+    the default. Only texts to translate may be empty.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -55,7 +54,7 @@ class _Command(click.Command):
             )
             value = context.params.get(parameter.name)
             for one in value if isinstance(value, tuple) else (value,):
-                if one == "" and parameter.nargs == 1:
+                if one == "" and parameter.name != "texts":
                     expected = parameter.metavar or name
                     raise UserError(f"{name}: the value is empty, expected {expected}")
                 if isinstance(one, str) and not _is_unicode(one):

@@ -19,7 +19,7 @@ from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.data.sightings import Overlap, Repeats
 from pocketseq.pipeline.data.survey import Survey, Surveys, TextCounts
 from pocketseq.pipeline.fitting import SIDES, Fit, Side, fitting, symbols_of
-from pocketseq.pipeline.text.counts import SELDOM, Coverage, coverage, percent
+from pocketseq.pipeline.text.counts import SELDOM, coverage, percent
 
 # Pairs below which there are too few to make a useful model.
 _FEW_PAIRS = 1000
@@ -107,48 +107,35 @@ def _bound(overlap: Overlap) -> float:
 
 def _side(side: Side, surveys: Surveys, fit: Fit) -> dict[str, Any]:
     """Returns the numbers of the source or of the target."""
-    texts: TextCounts = getattr(surveys.train, side)
     kind = getattr(fit.config, side).tokenizer
     found: dict[str, Any] = {
         "symbols": "words" if kind == "word" else "characters",
-        "alphabet": len(symbols_of(fit.config, side, surveys.train, decompose=False)),
-        "seldom": _seldom(side, surveys, fit, decompose=False),
-        "longest": max(texts.lengths),
-        "unknown_in_dev": None,
+        **_numbers(side, surveys, fit, decompose=False),
     }
-    decomposed = kind != "word" and texts.lengths != texts.decomposed_lengths
-    if decomposed:
-        alphabet = symbols_of(fit.config, side, surveys.train, decompose=True)
-        found["decomposed"] = {
-            "alphabet": len(alphabet),
-            "seldom": _seldom(side, surveys, fit, decompose=True),
-            "longest": max(texts.decomposed_lengths),
-            "unknown_in_dev": None,
-        }
     if surveys.dev:
-        composed = _coverage(side, surveys.train, surveys.dev, fit, decompose=False)
-        found["unknown_in_dev"] = round(composed.unknown_percent, 3)
         found["only_in_dev"] = _only_in_dev(side, surveys.train, surveys.dev, fit)
-        if decomposed:
-            parts = _coverage(side, surveys.train, surveys.dev, fit, decompose=True)
-            found["decomposed"]["unknown_in_dev"] = round(parts.unknown_percent, 3)
+    texts: TextCounts = getattr(surveys.train, side)
+    if kind != "word" and texts.lengths != texts.decomposed_lengths:
+        found["decomposed"] = _numbers(side, surveys, fit, decompose=True)
     return found
 
 
-def _seldom(side: Side, surveys: Surveys, fit: Fit, *, decompose: bool) -> int:
-    """Returns how many symbols training has, but fewer than ten times."""
+def _numbers(
+    side: Side, surveys: Surveys, fit: Fit, *, decompose: bool
+) -> dict[str, Any]:
+    """Returns the numbers that depend on whether texts are decomposed."""
     known = symbols_of(fit.config, side, surveys.train, decompose=decompose)
-    return sum(count < SELDOM for count in known.values())
-
-
-def _coverage(
-    side: Side, train: Survey, dev: Survey, fit: Fit, *, decompose: bool
-) -> Coverage:
-    known, text = (
-        symbols_of(fit.config, side, survey, decompose=decompose)
-        for survey in (train, dev)
-    )
-    return coverage(known, text)
+    unknown = None
+    if surveys.dev:
+        dev = symbols_of(fit.config, side, surveys.dev, decompose=decompose)
+        unknown = round(coverage(known, dev).unknown_percent, 3)
+    texts: TextCounts = getattr(surveys.train, side)
+    return {
+        "alphabet": len(known),
+        "seldom": sum(count < SELDOM for count in known.values()),
+        "longest": max(texts.decomposed_lengths if decompose else texts.lengths),
+        "unknown_in_dev": unknown,
+    }
 
 
 def _only_in_dev(side: Side, train: Survey, dev: Survey, fit: Fit) -> list[str]:

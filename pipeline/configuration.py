@@ -329,12 +329,12 @@ def with_files(
     data = config.data
     if train:
         # Here, because ``--help`` reads this module.
-        from pocketseq.pipeline.data.installed import test_part
+        from pocketseq.pipeline.data.installed import held_out_part
 
         data = DataConfig(
             train=train,
             train_target=train_target or "",
-            test=test_part(train),
+            test=held_out_part(train),
             dev_share=data.dev_share,
             dev_texts=data.dev_texts,
         )

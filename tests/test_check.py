@@ -110,7 +110,9 @@ def test_alternatives_are_advice_and_many_contradictions_are_wrong(corpus):
 
 def test_what_only_dev_has_is_listed_and_wrong_from_one_percent_on(corpus):
     train = pronunciations(400)
-    dev = [*pronunciations(100, seed=2), ("zazy", "Z A Z Y")]
+    known = dict(train)
+    others = [pair for pair in pronunciations(100, seed=2) if pair[0] not in known]
+    dev = [*others, ("zazy", "Z A Z Y")]
     letters = sum(len(word) for word, _ in dev)
     found = check([corpus(train)], corpus(dev))
     assert found["source"]["only_in_dev"] == ["z", "y"]
@@ -269,7 +271,8 @@ def test_the_table_fits_80_columns_and_begins_with_what_is_wrong(corpus):
     dev = [("abc", "C"), ("xyz", "X Y Z")]
     found = check([corpus(pairs)], corpus(dev), corpus([("q", "Q")]))
     lines = findings_text(found).splitlines()
-    assert max(len(line) for line in lines if found["command"] not in line) <= 80
+    # Paths in the command may be longer.
+    assert max(len(line) for line in lines if not line.startswith("    --")) <= 80
     start = [line for line in lines if line.startswith(("WRONG", "contra", "few"))]
     assert [line.startswith("WRONG") for line in start] == sorted(
         (line.startswith("WRONG") for line in start), reverse=True

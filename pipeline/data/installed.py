@@ -98,7 +98,7 @@ def installed(name: str) -> InstalledCorpus | None:
     return DICTIONARIES[dictionary](name, rest)
 
 
-def test_part(name: str) -> str:
+def held_out_part(name: str) -> str:
     """Returns the name of the test part that belongs to a training part, or ""."""
     corpus = installed(name)
     if corpus is None or corpus.part != "train":
@@ -169,12 +169,11 @@ def _gruut(stress: bool) -> Callable[[str, str], InstalledCorpus]:
     """Returns the lexicons with or without marks of stress."""
 
     def phones_of(phonemes: str) -> str:
-        phones = unicodedata.normalize("NFC", phonemes).split()
-        if stress:
-            phones = [phone.replace("'", "\u02c8") for phone in phones]
-        else:
-            phones = [phone.lstrip(_STRESS) for phone in phones]
-        return " ".join(filter(None, phones))
+        phones = []
+        for phone in unicodedata.normalize("NFC", phonemes).split():
+            if plain := phone.lstrip(_STRESS):
+                phones.append(phone.replace("'", "\u02c8") if stress else plain)
+        return " ".join(phones)
 
     def entries(path: Path) -> Iterator[tuple[str, str]]:
         for word, phonemes in _lexicon(path):
