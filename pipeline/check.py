@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.data.sightings import Overlap, Repeats
-from pocketseq.pipeline.data.survey import Survey, Surveys, TextCounts
+from pocketseq.pipeline.data.survey import Survey, Surveys, TextCounts, quantile
 from pocketseq.pipeline.fitting import SIDES, Fit, Side, fitting, symbols_of
 from pocketseq.pipeline.text.counts import SELDOM, coverage, percent
 
@@ -130,10 +130,12 @@ def _numbers(
         dev = symbols_of(fit.config, side, surveys.dev, decompose=decompose)
         unknown = round(coverage(known, dev).unknown_percent, 3)
     texts: TextCounts = getattr(surveys.train, side)
+    lengths = texts.decomposed_lengths if decompose else texts.lengths
     return {
         "alphabet": len(known),
         "seldom": sum(count < SELDOM for count in known.values()),
-        "longest": max(texts.decomposed_lengths if decompose else texts.lengths),
+        "median": quantile(lengths, 0.5),
+        "longest": max(lengths),
         "unknown_in_dev": unknown,
     }
 
@@ -256,7 +258,7 @@ def _unknown(side: Side, surveys: Surveys, fit: Fit) -> Iterator[Remark]:
     only = _only_in_dev(side, surveys.train, surveys.dev, fit)
     yield Remark(
         "unknown",
-        f"{percent(found.unknown_percent)} of dev's {side} "
+        f"{percent(round(found.unknown_percent, 3))} of dev's {side} "
         f"{_side(side, surveys, fit)['symbols']} are not in training: "
         f"{_named(only[: _EXAMPLES * 3], len(only))}",
         is_wrong=found.unknown_percent >= _UNKNOWN_PERCENT,

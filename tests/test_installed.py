@@ -136,6 +136,17 @@ def test_a_lexicon_is_split_by_the_hash_of_the_word(package):
     assert list(Corpus("gruut:it")) == list(Corpus("gruut:it:train"))
 
 
+def test_a_part_of_a_dictionary_can_be_divided_again():
+    train, dev = (
+        list(Corpus("cmudict:test", part=(name, 0.05))) for name in ("train", "dev")
+    )
+    assert sorted(train + dev) == sorted(Corpus("cmudict:test"))
+    words = {word for word, _ in dev}
+    assert not words & {word for word, _ in train}
+    # Five standard deviations of a fair split of 6,300 words.
+    assert abs(len(words) - 0.05 * 6300) < 90
+
+
 def test_a_lexicon_is_read_by_any_thread_and_left_as_it_is(package):
     file = package("sv", ROWS) / "lexicon.db"
     before = file.read_bytes()

@@ -27,7 +27,7 @@ def seen(pairs, most=None):
 
 def counted(pairs, key=str):
     """Returns ``{source: {target: how often}}``."""
-    table = defaultdict(Counter)
+    table: dict[str, Counter] = defaultdict(Counter)
     for source, target in pairs:
         table[key(source)][target] += 1
     return table

@@ -88,12 +88,12 @@ def test_tokenizers_are_those_that_learn_from_the_texts_themselves(
     config = override(Config(), settings)
     counts = counted(config, pairs)
     config = counts.decided(config, {text: [text] for text in texts})
-    for side, texts, found in zip(
+    for side, read, found in zip(
         (config.source, config.target), zip(*pairs, strict=True),
         counts.tokenizers(config), strict=True,
     ):  # fmt: skip
         expected = TOKENIZERS[kind].learn(
-            texts,
+            read,
             Normalization(side.fold_case, side.decompose),
             max_code_points=99,
             minimum_count=2,

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from pocketseq.pipeline.data.installed import installed
+from pocketseq.pipeline.data.installed import installed, is_installed
 from pocketseq.pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class Corpus:
         largest: list[tuple[int, str]] = []  # a heap of (minus hash, source)
         for source, target in pairs or self:
             if source not in references and self.limit:
-                heapq.heappush(largest, (-_hash(source), source))
+                heapq.heappush(largest, (-self._hash(source), source))
             references.setdefault(source, []).append(target)
             if self.limit and len(references) > self.limit:
                 del references[heapq.heappop(largest)[1]]
@@ -182,8 +182,15 @@ class Corpus:
         if self.part is None:
             return True
         name, share = self.part
-        is_dev = _hash(source) < share * 2**32
+        is_dev = self._hash(source) < share * 2**32
         return is_dev == (name == "dev")
+
+    def _hash(self, source: str) -> int:
+        """Returns a number below 2**32 that depends on the text alone."""
+        # The first byte has already decided which part of a dictionary this is.
+        start = 4 if is_installed(self.source) else 0
+        digest = hashlib.sha256(source.encode()).digest()
+        return int.from_bytes(digest[start : start + 4], "big")
 
     def _error(self, shown: list[BrokenLine], count: int) -> UserError:
         lines = "".join(f"\n  {line}" for line in shown)
@@ -192,11 +199,6 @@ class Corpus:
             f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
             f"(--skip-bad-lines passes over them):{lines}"
         )
-
-
-def _hash(source: str) -> int:
-    """Returns a number below 2**32 that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big")
 
 
 def _paths(pattern: str) -> list[str]:

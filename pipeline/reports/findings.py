@@ -52,6 +52,7 @@ def _sides(found: dict[str, Any]) -> list[str]:
         ("alphabet", "alphabet", _count),
         (f"of it seen under {SELDOM} times", "seldom", _count),
         ("unknown in dev", "unknown_in_dev", _percent),
+        ("median text, code points", "median", _count),
         ("longest text, code points", "longest", _count),
     ]
     if "dev_pairs" not in found:
