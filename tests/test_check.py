@@ -10,6 +10,7 @@ import pocketseq
 from pocketseq.pipeline.check import check
 from pocketseq.pipeline.configuration import load_recipe, override
 from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import errors
 from pocketseq.pipeline.reports.findings import findings_text
 
@@ -258,6 +259,8 @@ def test_the_face_takes_one_file_or_several_and_parallel_ones(corpus, tmp_path):
     one = corpus(pronunciations(20))
     assert pocketseq.check(one.source)["pairs"] == 20
     assert pocketseq.check([one.source, one.source])["duplicates"] == 20
+    with pytest.raises(UserError, match="no files, expected one corpus or more"):
+        pocketseq.check([])
     for name, column in (("x", 0), ("y", 1)):
         texts = [pair[column] for pair in pronunciations(20)]
         (tmp_path / name).write_text("\n".join(texts) + "\n")

@@ -195,7 +195,9 @@ def check(
             return None
         return Corpus(str(file), str(target) if target else None, skip_bad_lines)
 
-    named = [files] if isinstance(files, str | Path) else files
+    named = [files] if isinstance(files, str | Path) else list(files)
+    if not named:
+        raise UserError("no files, expected one corpus or more")
     if target and len(named) != 1:
         raise UserError(f"--target {target}: expected one FILE with it")
     train = [Corpus(str(f), str(target) if target else None, skip_bad_lines) for f in named]
