@@ -200,9 +200,11 @@ def check(
         raise UserError("no files, expected one corpus or more")
     if target and len(named) != 1:
         raise UserError(f"--target {target}: expected one FILE with it")
-    train = [Corpus(str(f), str(target) if target else None, skip_bad_lines) for f in named]
+    other_side = str(target) if target else None
     return survey_and_advise(
-        train, corpus("dev", dev, dev_target), corpus("test", test, test_target)
+        [Corpus(str(file), other_side, skip_bad_lines) for file in named],
+        corpus("dev", dev, dev_target),
+        corpus("test", test, test_target),
     )
 
 
