@@ -32,6 +32,7 @@ from pocketseq.pipeline.machine import (
 )
 from pocketseq.pipeline.runs import (
     Run,
+    open_run,
     parse_shapes,
     parse_tokenizer,
     read_text,
@@ -106,10 +107,13 @@ def start_run(
     train, dev = training_corpora(config)
     fingerprints = {"train": Fingerprint(), "dev": Fingerprint()}
     pairs = fingerprints["train"].over(train.checked())
-    if base is None:
+    trained = base
+    if config.distillation.teachers:
+        trained = open_run(config.distillation.teachers[0])
+    if trained is None:
         tokenizers = _learn_tokenizers(pairs, config)
     else:
-        tokenizers = base.load_tokenizers()
+        tokenizers = trained.load_tokenizers()
         exhaust(pairs)
     references = dev.references(fingerprints["dev"].over(dev.checked()))
     statistics = measure_lengths(train, *tokenizers)
