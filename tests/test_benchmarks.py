@@ -11,6 +11,7 @@ import pytest
 
 import hostile_calls
 import inference_speed
+import sigmorphon2020
 import text_parity
 from common import (
     PRODUCT_SIZE,
@@ -51,9 +52,13 @@ from training.work import (
     total,
 )
 from training.workers import Worker, WorkerFailed
+from trials import Trial, macro_average
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("training_speed", "inference_speed", "text_parity", "hostile_calls")
+SCRIPTS = (
+    "training_speed", "inference_speed", "text_parity", "hostile_calls",
+    "sigmorphon2020",
+)  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.
 HELP_IN_TURN = """
@@ -505,3 +510,44 @@ def test_hostile_texts_are_rows_of_int32():
     values = np.concatenate(rows)
     assert values.min() < 0 and values.max() > 0x10FFFF
     assert (values[:, -1] == 0).any() and (values[:, -1] != 0).any()
+
+
+# Trials: trainings that are kept.
+
+
+def trial_report(wer, minutes, size):
+    measured = {"bytes": size, "dev": {"wer": wer, "per": wer / 4}}
+    return {"minutes": minutes, "float32": measured, "int8": measured}
+
+
+def test_a_macro_average_counts_languages_alike():
+    reports = [trial_report(10.0, 3.0, 900), trial_report(20.0, 5.0, 800)]
+    assert macro_average(reports, "int8", "dev", "wer") == 15.0
+    found = sigmorphon2020.macro(reports, ["dev"])
+    assert found["float32"]["dev"] == {"wer": 15.0, "per": 3.75}
+    assert found["largest_int8_bytes"] == 900
+    assert found["longest_minutes"] == 5.0
+
+
+def test_a_trial_goes_on_where_it_was_and_is_not_made_twice(tmp_path, monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    def run(words, **_):
+        commands.append(words[2:4])
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "config.toml").touch()
+        return Done()
+
+    monkeypatch.setattr("trials.subprocess.run", run)
+    trial = Trial("one", tmp_path / "run", ["train", "a-recipe"])
+    trial.train()
+    trial.train()
+    assert commands == [["train", "a-recipe"]]
+    stopped = Trial("two", tmp_path / "stopped", ["train", "a-recipe"])
+    stopped.run.mkdir()
+    (stopped.run / "config.toml").touch()
+    stopped.train()
+    assert commands[1:] == [["train", "--resume"]]

@@ -50,24 +50,9 @@ class Teachers:
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
+        check_teachers(folders)
         found = [open_run(folder).load() for folder in folders]
         first = found[0]
-        for folder, other in zip(folders, found, strict=True):
-            for side in ("source", "target"):
-                tokens, expected = (
-                    getattr(one, f"{side}_tokenizer").to_json()
-                    for one in (other, first)
-                )
-                if tokens != expected:
-                    raise UserError(
-                        f"{folder}: has other {side} tokens than {folders[0]}, "
-                        f"expected teachers that were trained on the same data"
-                    )
-        if len(first.target_tokenizer) > MOST_LABELLED:
-            raise UserError(
-                f"{folders[0]}: has {len(first.target_tokenizer)} target tokens, "
-                f"expected at most {MOST_LABELLED}"
-            )
         self._ensemble = Ensemble([one.model for one in found])
         self.translator = ModelTranslator(
             # Which is all of a model that a translator needs: its search.
@@ -128,6 +113,36 @@ class Teachers:
                     packed_labels(ids[:length], probabilities[:length]),
                 )
         return [one for one in labelled if one is not None]
+
+
+def check_teachers(folders: Sequence[str]) -> tuple[Tokenizer, Tokenizer]:
+    """Returns the source and the target tokenizer that some trained runs share.
+
+    Args:
+        folders: Of the runs.
+
+    Raises:
+        UserError: A run cannot be read, is not trained, or has other tokens than the
+            first one.
+    """
+    runs = [open_run(folder) for folder in folders]
+    expected = runs[0].load_tokenizers()
+    for run in runs:
+        run.load_weights()
+        for side, found, wanted in zip(
+            ("source", "target"), run.load_tokenizers(), expected, strict=True
+        ):
+            if found.to_json() != wanted.to_json():
+                raise UserError(
+                    f"{run.folder}: has other {side} tokens than {folders[0]}, "
+                    f"expected teachers that were trained on the same data"
+                )
+    if len(expected[1]) > MOST_LABELLED:
+        raise UserError(
+            f"{folders[0]}: has {len(expected[1])} target tokens, expected at most "
+            f"{MOST_LABELLED}"
+        )
+    return expected
 
 
 class LabelledCorpus:
