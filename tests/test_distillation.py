@@ -318,7 +318,7 @@ def test_labels_that_are_there_are_not_made_again(student, tmp_path, monkeypatch
     copy = Run(folder)
     (copy.labels_path / "complete").unlink()
     (copy.labels_path / "part-000001.npz").unlink()
-    labelled_texts = []
+    labelled_texts: list[str] = []
     label = Teachers.label
 
     def noted(self, pairs, choices):
