@@ -6,6 +6,9 @@ object:
 
     python benchmarks/sigmorphon2020.py --data DIR
 
+With ``--together``, one model learns all languages: each word begins with the tag of its
+language, such as ``<fre> ``.
+
 References: Gorman et al. 2020, "The SIGMORPHON 2020 shared task on multilingual
 grapheme-to-phoneme conversion".
 """
@@ -17,6 +20,8 @@ import click
 
 from common import print_report, say
 from trials import RECIPES, Trial, macro_average
+
+SETS = ("train", "dev", "test")
 
 
 @click.command()
@@ -46,6 +51,7 @@ def main(
     recipe: str,
     seed: int,
     settings: tuple[str, ...],
+    together: bool,
     dev_only: bool,
 ) -> None:
     """Train and measure every language in a folder."""
@@ -55,25 +61,57 @@ def main(
     if not languages:
         raise click.ClickException(f"{data}: no LANGUAGE_train.tsv in it")
     parts = ["dev"] if dev_only else ["dev", "test"]
+    changes = [f"training.seed={seed}", *settings]
+
+    def trial_of(name: str, train: Path, dev: Path) -> Trial:
+        command = ["train", recipe, "--train", str(train), "--dev", str(dev)]
+        command += [word for change in changes for word in ("--set", change)]
+        return Trial(name, runs / name, command)
+
+    if together:
+        data = tagged(data, languages, runs / "tagged")
+        one = trial_of("together", *(data / f"all_{part}.tsv" for part in SETS[:2]))
     reports = {}
     for language in languages:
-        files = {part: data / f"{language}_{part}.tsv" for part in ("train", *parts)}
-        changes = [f"training.seed={seed}", *settings]
-        command = ["train", recipe, "--train", str(files["train"])]
-        command += ["--dev", str(files["dev"])]
-        command += [word for change in changes for word in ("--set", change)]
-        trial = Trial(language, runs / language, command)
-        reports[language] = trial.report({part: files[part] for part in parts})
+        train, *measured = (data / f"{language}_{part}.tsv" for part in SETS)
+        trial = one if together else trial_of(language, train, measured[0])
+        reports[language] = trial.report(dict(zip(parts, measured, strict=False)))
         say(f"{language}: {summary(reports[language], parts)}")
     print_report(
         {
             "recipe": recipe,
             "seed": seed,
             "settings": list(settings),
+            "together": together,
             "languages": reports,
             "macro": macro(list(reports.values()), parts),
         }
     )
+
+
+def tagged(data: Path, languages: list[str], folder: Path) -> Path:
+    """Writes the files once more, with tags, and those of all languages together.
+
+    Args:
+        data: The folder of LANGUAGE_PART.tsv.
+        languages: Their names.
+        folder: Where to write.
+
+    Returns:
+        The folder; ``all_PART.tsv`` holds the lines of all languages.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in SETS:
+        together = []
+        for language in languages:
+            name = f"{language}_{part}.tsv"
+            lines = (data / name).read_text(encoding="utf-8").splitlines()
+            with_tag = [f"<{language}> {line}\n" for line in lines]
+            (folder / name).write_text("".join(with_tag), encoding="utf-8")
+            together += with_tag
+        path = folder / f"all_{part}.tsv"
+        path.write_text("".join(together), encoding="utf-8")
+    return folder
 
 
 def macro(reports: list[dict[str, Any]], parts: list[str]) -> dict[str, Any]:

@@ -31,13 +31,15 @@ class Trial:
     """A model to train, export and measure.
 
     ``name``: in the report. ``run``: its folder. ``command``: of the command line, with
-    all but ``--run``: ``train ...`` or ``distill ...``. ``max_loss``: see ``export``.
+    all but ``--run``: ``train ...`` or ``distill ...``. ``max_loss``: that quantization
+    may cost, in points; ``export``: more options of the export.
     """
 
     name: str
     run: Path
     command: Sequence[str]
     max_loss: float = 5.0
+    export: Sequence[str] = ()
 
     def train(self) -> None:
         """Trains the run to its end, or goes on with it.
@@ -53,13 +55,14 @@ class Trial:
         self._run([*command, "--run", str(self.run), "--quiet"], "training")
         self._note(trained=1.0)
 
-    def export(self) -> dict[str, Path]:
+    def exported(self) -> dict[str, Path]:
         """Returns the exported files by quantization recipe, written where missing."""
         folder = self.run / "export"
         if not (folder / "manifest.json").is_file():
             recipes = [f"--quantize={recipe}" for recipe in RECIPES]
             command = ["export", "--model", str(self.run), "--tflite", *recipes]
-            self._run([*command, "--max-loss", str(self.max_loss)], "export")
+            command += ["--max-loss", str(self.max_loss), *self.export]
+            self._run(command, "export")
         return {recipe: folder / f"model-{recipe}.tflite" for recipe in RECIPES}
 
     def report(self, files: dict[str, Path | str]) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class Trial:
         """
         self.train()
         found: dict[str, Any] = {"minutes": self._seconds()["training"] / 60}
-        for recipe, model in self.export().items():
+        for recipe, model in self.exported().items():
             found[recipe] = {"bytes": model.stat().st_size}
             for part, file in files.items():
                 found[recipe][part] = pocketseq.evaluate(model, file)

@@ -13,6 +13,7 @@ import hostile_calls
 import inference_speed
 import sigmorphon2020
 import text_parity
+import transliteration
 from common import (
     PRODUCT_SIZE,
     comparison_problem,
@@ -57,7 +58,7 @@ from trials import Trial, macro_average
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "training_speed", "inference_speed", "text_parity", "hostile_calls",
-    "sigmorphon2020",
+    "sigmorphon2020", "transliteration",
 )  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.
@@ -551,3 +552,20 @@ def test_a_trial_goes_on_where_it_was_and_is_not_made_twice(tmp_path, monkeypatc
     (stopped.run / "config.toml").touch()
     stopped.train()
     assert commands[1:] == [["train", "--resume"]]
+
+
+def test_the_accuracy_of_the_best_counts_any_right_answer_among_them():
+    references = [["a", "b"], ["c"], ["d"], ["e"]]
+    best = [["b", "x", "y"], ["x", "c", "y"], ["x", "y", "d"], ["x", "y"]]
+    found = transliteration.accuracy_of_best(references, best)
+    assert found == {"best_1": 25.0, "best_2": 50.0, "best_3": 75.0}
+
+
+def test_words_of_several_languages_begin_with_their_tags(tmp_path):
+    for language in ("fre", "hun"):
+        for part in ("train", "dev", "test"):
+            (tmp_path / f"{language}_{part}.tsv").write_text(f"{part}\tT\na\tA\n")
+    folder = sigmorphon2020.tagged(tmp_path, ["fre", "hun"], tmp_path / "tagged")
+    found = (folder / "all_dev.tsv").read_text()
+    assert found == "<fre> dev\tT\n<fre> a\tA\n<hun> dev\tT\n<hun> a\tA\n"
+    assert (folder / "hun_test.tsv").read_text() == "<hun> test\tT\n<hun> a\tA\n"
