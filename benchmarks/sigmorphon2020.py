@@ -6,8 +6,8 @@ object:
 
     python benchmarks/sigmorphon2020.py --data DIR
 
-With ``--together``, one model learns all languages: each word begins with the tag of its
-language, such as ``<fre> ``.
+With ``--together``, one model learns all languages: each word begins with the tag of
+its language, such as ``<fre> ``.
 
 References: Gorman et al. 2020, "The SIGMORPHON 2020 shared task on multilingual
 grapheme-to-phoneme conversion".
