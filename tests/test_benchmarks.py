@@ -11,6 +11,7 @@ import pytest
 
 import hostile_calls
 import inference_speed
+import quantization
 import sigmorphon2020
 import text_parity
 import transliteration
@@ -58,7 +59,7 @@ from trials import Trial, macro_average
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "training_speed", "inference_speed", "text_parity", "hostile_calls",
-    "sigmorphon2020", "transliteration",
+    "sigmorphon2020", "transliteration", "quantization",
 )  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.
@@ -569,3 +570,18 @@ def test_words_of_several_languages_begin_with_their_tags(tmp_path):
     found = (folder / "all_dev.tsv").read_text()
     assert found == "<fre> dev\tT\n<fre> a\tA\n<hun> dev\tT\n<hun> a\tA\n"
     assert (folder / "hun_test.tsv").read_text() == "<hun> test\tT\n<hun> a\tA\n"
+
+
+def test_files_are_compared_with_the_float32_one():
+    def model(size, milliseconds):
+        return {
+            "bytes": size, "quality": {"wer": 7.0}, "loss": 0.5,
+            "milliseconds": milliseconds,
+        }  # fmt: skip
+
+    manifest = {"models": {"float32": model(400, 0.5), "int8": model(100, 0.2)}}
+    found = quantization.compared(manifest)
+    assert found["int8"]["share_of_float32"] == 0.25
+    assert found["int8"]["time_of_float32"] == pytest.approx(0.4)
+    assert found["float32"]["share_of_float32"] == 1.0
+    assert found["int8"]["quality"] == {"wer": 7.0}
