@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Trial:
             self._run(command, "export")
         return {recipe: folder / f"model-{recipe}.tflite" for recipe in RECIPES}
 
-    def report(self, files: dict[str, Path | str]) -> dict[str, Any]:
+    def report(self, files: Mapping[str, Path]) -> dict[str, Any]:
         """Trains, exports and measures.
 
         Args:
