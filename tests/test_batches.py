@@ -64,7 +64,7 @@ def batches_of(pairs, tokenizers: Tokenizers, buckets, *, config=CONFIG, epoch=0
     """The batches of one epoch."""
     found = training_batches(pairs, *tokenizers, buckets, config, epoch=epoch)
     this = itertools.takewhile(lambda item: item[0].numpy()[0] == epoch, found)
-    return [Batch(*(part.numpy() for part in batch)) for _, batch in this]
+    return [tf.nest.map_structure(np.array, batch) for _, batch in this]
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +118,12 @@ def test_a_bucket_has_no_more_rows_than_there_are_pairs_for_it():
 
 @pytest.mark.parametrize("number", [1, 2, 3, 20])
 def test_the_parts_of_a_batch_hold_its_rows_in_order(batches, number):
-    parts = Batch(*map(tf.constant, batches[0])).parts(number)
+    parts = tf.nest.map_structure(tf.constant, batches[0]).parts(number)
     assert len(parts) == number
     sizes = [len(part.source_ids) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    for column, whole in zip(zip(*parts, strict=True), batches[0], strict=True):
-        np.testing.assert_array_equal(tf.concat(column, axis=0), whole)
+    joined = tf.nest.map_structure(lambda *column: tf.concat(column, axis=0), *parts)
+    tf.nest.map_structure(np.testing.assert_array_equal, joined, batches[0])
 
 
 def test_long_sources_with_short_targets_stay_whole_beside_the_opposite(tokenizers):

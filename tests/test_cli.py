@@ -17,7 +17,7 @@ TINY = [
     "training.buckets=1",
 ]  # fmt: skip
 
-COMMANDS = ["train", "evaluate", "translate", "export", "benchmark"]
+COMMANDS = ["train", "distill", "evaluate", "translate", "export", "benchmark"]
 
 
 @pytest.fixture(autouse=True)

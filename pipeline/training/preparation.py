@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from pocketseq.pipeline.data.lengths import (
     measure_lengths,
 )
 from pocketseq.pipeline.data.unknown import report_unknown
+from pocketseq.pipeline.data.words import read_words
 from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import main_metric
 from pocketseq.pipeline.machine import (
@@ -41,6 +43,7 @@ from pocketseq.pipeline.runs import (
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.tokenizers import TOKENIZERS, Tokenizer
 from pocketseq.pipeline.training.cluster import Alone, Workers, share
+from pocketseq.pipeline.training.distillation import check_teachers
 
 logger = logging.getLogger(__name__)
 
@@ -106,11 +109,16 @@ def start_run(
     train, dev = training_corpora(config)
     fingerprints = {"train": Fingerprint(), "dev": Fingerprint()}
     pairs = fingerprints["train"].over(train.checked())
-    if base is None:
-        tokenizers = _learn_tokenizers(pairs, config)
-    else:
-        tokenizers = base.load_tokenizers()
+    distillation = config.distillation
+    if base or distillation.teachers:
+        tokenizers = (
+            base.load_tokenizers() if base else check_teachers(distillation.teachers)
+        )
+        if distillation.words:
+            exhaust(islice(read_words(distillation.words), 1))  # is it there?
         exhaust(pairs)
+    else:
+        tokenizers = _learn_tokenizers(pairs, config)
     references = dev.references(fingerprints["dev"].over(dev.checked()))
     statistics = measure_lengths(train, *tokenizers)
     buckets = choose_buckets(
