@@ -81,8 +81,10 @@ def batches(pairs, tokenizers, buckets):
 def decoded(batch, tokenizers):
     """The pairs in a batch, up to their lengths; the end token is checked and left."""
     source, target = tokenizers
+    *columns, labels = batch
+    assert labels == ()
     for source_ids, source_length, target_ids, target_length in zip(
-        *batch, strict=True
+        *columns, strict=True
     ):
         if not target_length:  # fills the batch up to its shape
             assert not source_length
@@ -161,7 +163,7 @@ def test_batches_have_the_shapes_of_the_buckets_only(buckets, batches):
 
 def test_a_batch_is_padded_at_the_right(batches):
     for batch in batches:
-        for ids, lengths in (batch[:2], batch[2:]):
+        for ids, lengths in (batch[:2], batch[2:4]):
             places = np.arange(ids.shape[1])
             np.testing.assert_array_equal(ids == PAD, places >= lengths[:, None])
             assert ids.dtype == lengths.dtype == np.int32
