@@ -30,6 +30,7 @@ from pocketseq.pipeline.signals import handled_by
 if TYPE_CHECKING:
     import numpy as np
 
+    from pocketseq.pipeline.training.loop import Summary
     from pocketseq.pipeline.translation import Translation
 
 # Exit statuses of signals, as shells have them: 128 plus the number of the signal.
@@ -188,6 +189,32 @@ _model_option = click.option(
 )
 
 
+_run_option = click.option(
+    "--run",
+    "run_folder",
+    metavar="DIR",
+    help="Where to keep the run. [default: runs/RECIPE-DATE-TIME]",
+)
+
+_set_option = click.option(
+    "--set",
+    "settings",
+    metavar="SECTION.KEY=VALUE",
+    multiple=True,
+    help="Change one value of the recipe; may be repeated.",
+)
+
+_minutes_option = click.option(
+    "--minutes",
+    type=_Finite(min=0, min_open=True),
+    help="Stop after this long.",
+)
+
+_quiet_option = click.option(
+    "--quiet", is_flag=True, help="No progress, only warnings and errors."
+)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pocketseq")
 def main() -> None:
@@ -225,24 +252,9 @@ def main() -> None:
     metavar="FILE",
     help="The target side of --dev, if in a file of its own.",
 )
-@click.option(
-    "--run",
-    "run_folder",
-    metavar="DIR",
-    help="Where to keep the run. [default: runs/RECIPE-DATE-TIME]",
-)
-@click.option(
-    "--set",
-    "settings",
-    metavar="SECTION.KEY=VALUE",
-    multiple=True,
-    help="Change one value of the recipe; may be repeated.",
-)
-@click.option(
-    "--minutes",
-    type=_Finite(min=0, min_open=True),
-    help="Stop after this long.",
-)
+@_run_option
+@_set_option
+@_minutes_option
 @click.option("--resume", is_flag=True, help="Resume the run in --run.")
 @click.option(
     "--from",
@@ -256,7 +268,7 @@ def main() -> None:
     is_flag=True,
     help="Count and skip lines that are not pairs, instead of stopping.",
 )
-@click.option("--quiet", is_flag=True, help="No progress, only warnings and errors.")
+@_quiet_option
 def train_command(
     recipe: str | None,
     train_file: str | None,
@@ -292,6 +304,11 @@ def train_command(
         skip_bad_lines=skip_bad_lines,
         show_progress=not quiet,
     )
+    _end_of_training(summary, quiet=quiet)
+
+
+def _end_of_training(summary: Summary, *, quiet: bool) -> None:
+    """Prints how a training run ended, and how to go on where it was interrupted."""
     interrupted = summary.reason == "interrupted"
     if summary.is_chief and (interrupted or not quiet):
         _print(summary.line())
@@ -358,6 +375,54 @@ def check_command(
         _print(findings_text(found))
     if strict and found["wrong"]:
         raise SystemExit(1)
+
+
+@main.command("distill")
+@click.argument("teachers", metavar="RUN...", nargs=-1)
+@click.option(
+    "--recipe",
+    help="Of the student; its tokenizers and data are the teachers'. [default: that of "
+    "the first RUN]",
+)
+@click.option(
+    "--words",
+    metavar="FILE",
+    help="Texts without targets to learn from, too; or wordfreq:LANGUAGE.",
+)
+@_run_option
+@_set_option
+@_minutes_option
+@click.option("--resume", is_flag=True, help="Resume the run in --run.")
+@_quiet_option
+def distill_command(
+    teachers: tuple[str, ...],
+    recipe: str | None,
+    words: str | None,
+    run_folder: str | None,
+    settings: tuple[str, ...],
+    minutes: float | None,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train a small model to answer as the trained RUNs do together.
+
+    The RUNs must have been trained on the same data. They label its pairs and the texts
+    of --words with probabilities, which are kept in the folder of the new run, and
+    which the student learns from.
+    """
+    if quiet:
+        logging.getLogger("pocketseq").setLevel(logging.WARNING)
+    summary = pocketseq.distill(
+        teachers,
+        recipe=recipe,
+        words=words,
+        run=run_folder,
+        settings=settings,
+        minutes=minutes,
+        resume=resume,
+        show_progress=not quiet,
+    )
+    _end_of_training(summary, quiet=quiet)
 
 
 @main.command("evaluate")

@@ -201,7 +201,17 @@ def without_folders(config: Config) -> Config:
     data = config.data
     names = ("train", "train_target", "dev", "dev_target", "test", "test_target")
     files: dict[str, Any] = {name: Path(getattr(data, name)).name for name in names}
-    return replace(config, base=Path(config.base).name, data=replace(data, **files))
+    distillation = replace(
+        config.distillation,
+        teachers=tuple(Path(one).name for one in config.distillation.teachers),
+        words=Path(config.distillation.words).name,
+    )
+    return replace(
+        config,
+        base=Path(config.base).name,
+        data=replace(data, **files),
+        distillation=distillation,
+    )
 
 
 @dataclass

@@ -5,7 +5,7 @@ import math
 import os
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -152,6 +152,24 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """How a student learns from trained runs; without teachers, none of it counts."""
+
+    #: Their folders. The student has the tokens of the first, and all share them.
+    teachers: tuple[str, ...] = ()
+    #: Source texts without targets, which the teachers translate: a file of lines, or
+    #: ``wordfreq:LANGUAGE``. Empty: the training pairs only.
+    words: str = ""
+    #: The largest number of those texts, the first ones.
+    most_words: int = 200_000
+    #: The weight of the teachers' probabilities in the loss; the rest is for the target
+    #: itself.
+    share: float = 0.9
+    #: How many of the likeliest tokens are kept of each distribution.
+    choices: int = 8
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """The default settings of the search."""
 
@@ -174,6 +192,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     @property
     def metric(self) -> str:
@@ -191,6 +210,10 @@ _SECTIONS = [
     for name, kind in typing.get_type_hints(Config).items()
     if dataclasses.is_dataclass(kind)
 ]
+
+
+# Those that the runs of every version have.
+_OLDEST_SECTIONS = [name for name in _SECTIONS if name != "distillation"]
 
 
 def load_recipe(name: str | Path) -> Config:
@@ -215,7 +238,8 @@ def read_config(path: str | os.PathLike[str], *, whole: bool = False) -> Config:
 
     Args:
         path: A TOML file.
-        whole: Whether all sections must be there, as :meth:`Config.to_toml` writes.
+        whole: Whether the sections must be there that :meth:`Config.to_toml` has always
+            written.
 
     Raises:
         UserError: The file is not TOML, or has an unknown key or an impossible value.
@@ -236,7 +260,7 @@ def parse_config(
     Args:
         text: The TOML text.
         path: The file of the text, for error messages.
-        whole: Whether all sections must be there.
+        whole: Whether the sections of a run must be there; see :func:`read_config`.
 
     Raises:
         UserError: The text is not TOML, or has an unknown key or an impossible value.
@@ -247,7 +271,7 @@ def parse_config(
         raise UserError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise UserError(f"{path}: not valid TOML: nested too deeply") from error
-    missing = [name for name in _SECTIONS if name not in values]
+    missing = [name for name in _OLDEST_SECTIONS if name not in values]
     if whole and missing:
         raise UserError(f"{path}: damaged, the section {missing[0]} is missing")
     return validate(_build(Config, values, str(path)))
@@ -375,6 +399,35 @@ def model_of(base: Config, recipe: Config) -> Config:
     )
 
 
+def student_of(
+    teachers: Sequence[tuple[str | os.PathLike[str], Config]],
+    recipe: Config,
+    words: str | None,
+) -> Config:
+    """Returns a recipe for a student: the tokens and the data are the teachers'.
+
+    Args:
+        teachers: The folder and the configuration of each; the data are those of the
+            first one.
+        recipe: The rest: the model, its training, and ``distillation``.
+        words: Texts for the teachers to translate; None: those of the recipe.
+    """
+    first = teachers[0][1]
+    licenses = dict.fromkeys(config.data.license for _, config in teachers)
+    return dataclasses.replace(
+        recipe,
+        task=first.task,
+        data=dataclasses.replace(first.data, license="; ".join(licenses)),
+        source=first.source,
+        target=first.target,
+        distillation=dataclasses.replace(
+            recipe.distillation,
+            teachers=tuple(os.path.abspath(folder) for folder, _ in teachers),
+            words=recipe.distillation.words if words is None else words,
+        ),
+    )
+
+
 def undecided(config: Config) -> Config:
     """Returns the configuration of a run without the metric and the number of parts.
 
@@ -465,6 +518,8 @@ _RANGES = {
     "training.final_learning_rate_share": _Range(0, 1),
     "training.label_smoothing": _SHARE,
     "training.average_decay": _SHARE,
+    "distillation.share": _Range(0, 1),
+    "distillation.choices": _Range(1, 256),
     "search.beam_size": _Range(1, WIDEST_BEAM),
     "search.length_penalty": _Range(0, 100),
 }
@@ -637,6 +692,11 @@ def _convert(kind: Any, value: Any, where: str, name: str) -> Any:
             found = _shown(value)
             raise UserError(f"{where}: {name}: expected a section, found {found}")
         return _build(kind, value, where, f"{name}.")
+    if typing.get_origin(kind) is tuple:
+        if not (isinstance(value, list | tuple) and all(type(x) is str for x in value)):
+            found = _shown(value)
+            raise UserError(f"{where}: {name}: expected a list of texts, found {found}")
+        return tuple(value)
     if kind is float and type(value) is int:
         # An integer too large for a float is too large for any range.
         return float(value) if abs(value) < 2**1000 else math.inf

@@ -136,9 +136,10 @@ def symbols_of(
 def fitting(surveys: Surveys) -> Fit:
     """Returns the recipe that fits.
 
-    ``translation`` for sentences on both sides; else ``pronunciation`` for many pairs
-    and ``pronunciation-small`` for fewer. The target tokenizer is ``word`` for symbols
-    such as phones, ``wordpiece`` for sentences, else ``character``.
+    ``translation`` for sentences on both sides, ``transliteration`` for single words on
+    both; else ``pronunciation`` for many pairs and ``pronunciation-small`` for fewer.
+    The target tokenizer is ``word`` for symbols such as phones, ``wordpiece`` for
+    sentences, else ``character``.
     """
     train = surveys.train
     symbols = train.target.are_symbols
@@ -147,6 +148,8 @@ def fitting(surveys: Surveys) -> Fit:
     )
     if sentences:
         name, kind = "translation", "wordpiece"
+    elif not symbols and all(_texts(train, side).usual_words == 1 for side in SIDES):
+        name, kind = "transliteration", "character"
     else:
         many = train.pairs >= _MANY_PAIRS
         name = "pronunciation" if many else "pronunciation-small"
@@ -165,7 +168,7 @@ def fitting(surveys: Surveys) -> Fit:
     return Fit(
         override(recipe, settings),
         tuple(settings),
-        metric_for(kind, measured.target.usual_words),
+        recipe.training.metric or metric_for(kind, measured.target.usual_words),
         decomposes,
     )
 

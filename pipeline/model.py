@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,10 +13,11 @@ import tensorflow as tf
 from pocketseq.layers import (
     ATTENTIONS,
     AttentiveLSTMDecoder,
+    DecoderState,
     LSTMEncoder,
     TokenInputs,
 )
-from pocketseq.pipeline.search import Choose, Hypotheses, LengthBound, beam_search
+from pocketseq.pipeline.search import Hypotheses, LengthBound, Step, beam_search
 
 if TYPE_CHECKING:
     from pocketseq.pipeline.configuration import ModelConfig
@@ -82,49 +85,54 @@ class EncoderDecoder(keras.Model):
         state = self.decoder.initial_state(states)
         return self.decoder(target_ids, memory, state, dropout_seed)
 
+    def decoding(
+        self,
+        source_ids: tf.Tensor,
+        source_length: tf.Tensor,
+        token_inputs: TokenInputs | None = None,
+    ) -> tuple[Step, DecoderState]:
+        """Reads some texts, and returns the decoder's step and its first state.
+
+        Args:
+            source_ids, source_length, token_inputs: As for :meth:`search`.
+        """
+        source_mask = tf.sequence_mask(source_length, _width(source_ids))
+        source_inputs, target_input = token_inputs or (None, None)
+        outputs, states = self.encoder.loop(source_ids, source_mask, source_inputs)
+        memory = self.decoder.memory(outputs, source_mask)
+
+        def step(
+            token_ids: tf.Tensor, state: DecoderState
+        ) -> tuple[tf.Tensor, tf.Tensor, DecoderState]:
+            return self.decoder.step(token_ids, state, memory, target_input)
+
+        return step, self.decoder.initial_state(states)
+
     def search(
         self,
         source_ids: tf.Tensor,
         source_length: tf.Tensor,
         *,
-        beam_size: int = 1,
-        max_length: int,
-        length_bound: LengthBound | None = None,
-        length_penalty: float = 1.0,
-        choose: Choose | None = None,
         token_inputs: TokenInputs | None = None,
+        length_bound: LengthBound | None = None,
+        **options: Any,
     ) -> Hypotheses:
         """Finds the best target sequences of some texts, in float32.
 
         Args:
             source_ids: int32 ``(batch, source_length)``.
             source_length: int32 ``(batch,)``; 0 gives the empty sequence.
-            length_bound: :class:`pocketseq.pipeline.search.LengthBound`, or None.
-            beam_size, max_length, length_penalty, choose: See :func:`beam_search`.
             token_inputs: How tokens become inputs of the LSTMs, such as
                 :meth:`token_tables`; None: by embedding and product.
+            length_bound: :class:`pocketseq.pipeline.search.LengthBound`, or None.
+            options: ``beam_size``, ``max_length``, ``length_penalty``, ``choose``: see
+                :func:`beam_search`.
 
         Returns:
             :class:`pocketseq.pipeline.search.Hypotheses`.
         """
-        width = source_ids.shape[1] or tf.shape(source_ids)[1]
-        source_mask = tf.sequence_mask(source_length, width)
-        source_inputs, target_input = token_inputs or (None, None)
-        outputs, states = self.encoder.loop(source_ids, source_mask, source_inputs)
-        memory = self.decoder.memory(outputs, source_mask)
-        return beam_search(
-            lambda token_ids, state: self.decoder.step(
-                token_ids, state, memory, target_input
-            ),
-            self.decoder.initial_state(states),
-            active=source_length > 0,
-            source_length=width,
-            beam_size=beam_size,
-            max_length=max_length,
-            limit=None if length_bound is None else length_bound.limit(source_length),
-            length_penalty=length_penalty,
-            choose=choose,
-        )
+        step, state = self.decoding(source_ids, source_length, token_inputs)
+        return _search(step, state, source_ids, source_length, length_bound, options)
 
     def token_tables(self, *, int8: bool) -> TokenInputs:
         """Returns the tokens as constants for :meth:`search` to look up, for an export.
@@ -150,6 +158,83 @@ class EncoderDecoder(keras.Model):
             keras.saving.deserialize_keras_object(config["decoder"]),
             name=config["name"],
         )
+
+
+class Ensemble:
+    """Several models with the same tokens, as one: the mean of their probabilities.
+
+    It translates as an :class:`EncoderDecoder` does, but cannot be trained or exported.
+    Attention weights are means, too.
+
+    Args:
+        models: At least one.
+    """
+
+    def __init__(self, models: Sequence[EncoderDecoder]) -> None:
+        self.models = tuple(models)
+
+    def __call__(
+        self, source_ids: tf.Tensor, source_length: tf.Tensor, target_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores given targets; see :class:`EncoderDecoder`.
+
+        Returns:
+            Log-probabilities and attention weights, shaped as those of one model.
+        """
+        found = [model(source_ids, source_length, target_ids) for model in self.models]
+        logits, weights = zip(*found, strict=True)
+        return _log_mean(logits), tf.add_n(weights) / len(weights)
+
+    def search(
+        self,
+        source_ids: tf.Tensor,
+        source_length: tf.Tensor,
+        *,
+        length_bound: LengthBound | None = None,
+        **options: Any,
+    ) -> Hypotheses:
+        """Finds the best target sequences; see :meth:`EncoderDecoder.search`."""
+        steps, states = zip(
+            *(model.decoding(source_ids, source_length) for model in self.models),
+            strict=True,
+        )
+
+        def step(
+            token_ids: tf.Tensor, state: Sequence[DecoderState]
+        ) -> tuple[tf.Tensor, tf.Tensor, tuple[DecoderState, ...]]:
+            found = [one(token_ids, at) for one, at in zip(steps, state, strict=True)]
+            logits, weights, after = zip(*found, strict=True)
+            return _log_mean(logits), tf.add_n(weights) / len(weights), after
+
+        return _search(step, states, source_ids, source_length, length_bound, options)
+
+
+def _log_mean(logits: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the logarithm of the mean of the probabilities of some models."""
+    each = tf.stack([tf.nn.log_softmax(one) for one in logits])
+    return tf.reduce_logsumexp(each, axis=0) - math.log(len(logits))
+
+
+def _width(source_ids: tf.Tensor) -> int | tf.Tensor:
+    return source_ids.shape[1] or tf.shape(source_ids)[1]
+
+
+def _search(
+    step: Step,
+    state: Any,
+    source_ids: tf.Tensor,
+    source_length: tf.Tensor,
+    length_bound: LengthBound | None,
+    options: dict[str, Any],
+) -> Hypotheses:
+    return beam_search(
+        step,
+        state,
+        active=source_length > 0,
+        source_length=_width(source_ids),
+        limit=None if length_bound is None else length_bound.limit(source_length),
+        **options,
+    )
 
 
 def build_model(

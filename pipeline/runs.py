@@ -12,8 +12,8 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from pocketseq.pipeline.configuration import (
     model_of,
     override,
     read_config,
+    student_of,
     undecided,
     with_files,
     with_license,
@@ -57,7 +58,8 @@ class Run:
     (the averaged weights with the best dev metric), ``checkpoints/update-*.npz``
     (the whole state of training, for ``--resume``), ``metrics.jsonl``, ``shapes.json``
     (the number of pairs, and the shapes of their batches), ``initial.npz`` (the weights
-    that a fine-tuned run starts from) and TensorBoard events.
+    that a fine-tuned run starts from), ``labels/`` (what the teachers of a student say)
+    and TensorBoard events.
     """
 
     folder: Path
@@ -85,6 +87,10 @@ class Run:
     @property
     def best_path(self) -> Path:
         return self.folder / "best.npz"
+
+    @property
+    def labels_path(self) -> Path:
+        return self.folder / "labels"
 
     def tokenizer_path(self, side: str) -> Path:
         return self.folder / f"{side}.json"
@@ -323,6 +329,31 @@ def compose(
     config = with_files(config, train, train_target, dev, dev_target, skip_bad_lines)
     config = with_license(override(config, settings))
     return fine_tuned(config, trained, base) if base is not None else config
+
+
+def compose_student(
+    teachers: Sequence[str | Path],
+    recipe: str | None,
+    words: str | None,
+    settings: Iterable[str] = (),
+) -> Config:
+    """Returns the configuration of a run that learns from trained ones.
+
+    Args:
+        teachers: Their folders.
+        recipe: A name or a path ending in ``.toml``; None: as the first teacher.
+        words: Texts for the teachers to translate; None: those of the recipe.
+        settings: ``section.key=value`` each.
+
+    Raises:
+        UserError: A teacher, the recipe or a setting cannot be used.
+    """
+    if not teachers:
+        raise UserError("no teachers: expected run folders, RUN...")
+    trained = [(folder, open_run(folder).config()) for folder in teachers]
+    # The recipe of a student is no student's: its teachers are those named here.
+    config = load_recipe(recipe) if recipe else undecided(trained[0][1])
+    return override(student_of(trained, replace(config, base=""), words), settings)
 
 
 def new_run_folder(name: str) -> Path:

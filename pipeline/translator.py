@@ -132,7 +132,7 @@ class ModelTranslator:
         ids = self.source_tokenizer.tokenize(tf.constant(texts, tf.string))
         lengths = ids.row_lengths().numpy().astype(np.int32)
         results: list[list[Translation]] = [[] for _ in texts]
-        batches = list(_batches(lengths))
+        batches = list(batches_of_like_length(lengths))
         for width in {width for width, _ in batches}:
             self._compiled(width, beam_size)  # here, and not in two threads at once
 
@@ -227,7 +227,7 @@ class ModelTranslator:
         )  # fmt: skip
 
 
-def _batches(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def batches_of_like_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (padded length, row numbers): rows of like length, in few widths."""
     order = np.argsort(lengths, kind="stable")
     widths = np.maximum(8, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int))

@@ -64,7 +64,7 @@ def batches_of(pairs, tokenizers: Tokenizers, buckets, *, config=CONFIG, epoch=0
     """The batches of one epoch."""
     found = training_batches(pairs, *tokenizers, buckets, config, epoch=epoch)
     this = itertools.takewhile(lambda item: item[0].numpy()[0] == epoch, found)
-    return [Batch(*(part.numpy() for part in batch)) for _, batch in this]
+    return [tf.nest.map_structure(np.array, batch) for _, batch in this]
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,10 @@ def batches(pairs, tokenizers, buckets):
 def decoded(batch, tokenizers):
     """The pairs in a batch, up to their lengths; the end token is checked and left."""
     source, target = tokenizers
+    *columns, labels = batch
+    assert labels == ()
     for source_ids, source_length, target_ids, target_length in zip(
-        *batch, strict=True
+        *columns, strict=True
     ):
         if not target_length:  # fills the batch up to its shape
             assert not source_length
@@ -118,12 +120,12 @@ def test_a_bucket_has_no_more_rows_than_there_are_pairs_for_it():
 
 @pytest.mark.parametrize("number", [1, 2, 3, 20])
 def test_the_parts_of_a_batch_hold_its_rows_in_order(batches, number):
-    parts = Batch(*map(tf.constant, batches[0])).parts(number)
+    parts = tf.nest.map_structure(tf.constant, batches[0]).parts(number)
     assert len(parts) == number
     sizes = [len(part.source_ids) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    for column, whole in zip(zip(*parts, strict=True), batches[0], strict=True):
-        np.testing.assert_array_equal(tf.concat(column, axis=0), whole)
+    joined = tf.nest.map_structure(lambda *column: tf.concat(column, axis=0), *parts)
+    tf.nest.map_structure(np.testing.assert_array_equal, joined, batches[0])
 
 
 def test_long_sources_with_short_targets_stay_whole_beside_the_opposite(tokenizers):
@@ -161,7 +163,7 @@ def test_batches_have_the_shapes_of_the_buckets_only(buckets, batches):
 
 def test_a_batch_is_padded_at_the_right(batches):
     for batch in batches:
-        for ids, lengths in (batch[:2], batch[2:]):
+        for ids, lengths in (batch[:2], batch[2:4]):
             places = np.arange(ids.shape[1])
             np.testing.assert_array_equal(ids == PAD, places >= lengths[:, None])
             assert ids.dtype == lengths.dtype == np.int32

@@ -11,7 +11,10 @@ import pytest
 
 import hostile_calls
 import inference_speed
+import quantization
+import sigmorphon2020
 import text_parity
+import transliteration
 from common import (
     PRODUCT_SIZE,
     comparison_problem,
@@ -51,9 +54,13 @@ from training.work import (
     total,
 )
 from training.workers import Worker, WorkerFailed
+from trials import Trial, macro_average
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("training_speed", "inference_speed", "text_parity", "hostile_calls")
+SCRIPTS = (
+    "training_speed", "inference_speed", "text_parity", "hostile_calls",
+    "sigmorphon2020", "transliteration", "quantization",
+)  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.
 HELP_IN_TURN = """
@@ -505,3 +512,76 @@ def test_hostile_texts_are_rows_of_int32():
     values = np.concatenate(rows)
     assert values.min() < 0 and values.max() > 0x10FFFF
     assert (values[:, -1] == 0).any() and (values[:, -1] != 0).any()
+
+
+# Trials: trainings that are kept.
+
+
+def trial_report(wer, minutes, size):
+    measured = {"bytes": size, "dev": {"wer": wer, "per": wer / 4}}
+    return {"minutes": minutes, "float32": measured, "int8": measured}
+
+
+def test_a_macro_average_counts_languages_alike():
+    reports = [trial_report(10.0, 3.0, 900), trial_report(20.0, 5.0, 800)]
+    assert macro_average(reports, "int8", "dev", "wer") == 15.0
+    found = sigmorphon2020.macro(reports, ["dev"])
+    assert found["float32"]["dev"] == {"wer": 15.0, "per": 3.75}
+    assert found["largest_int8_bytes"] == 900
+    assert found["longest_minutes"] == 5.0
+
+
+def test_a_trial_goes_on_where_it_was_and_is_not_made_twice(tmp_path, monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    def run(words, **_):
+        commands.append(words[2:4])
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "config.toml").touch()
+        return Done()
+
+    monkeypatch.setattr("trials.subprocess.run", run)
+    trial = Trial("one", tmp_path / "run", ["train", "a-recipe"])
+    trial.train()
+    trial.train()
+    assert commands == [["train", "a-recipe"]]
+    stopped = Trial("two", tmp_path / "stopped", ["train", "a-recipe"])
+    stopped.run.mkdir()
+    (stopped.run / "config.toml").touch()
+    stopped.train()
+    assert commands[1:] == [["train", "--resume"]]
+
+
+def test_the_accuracy_of_the_best_counts_any_right_answer_among_them():
+    references = [["a", "b"], ["c"], ["d"], ["e"]]
+    best = [["b", "x", "y"], ["x", "c", "y"], ["x", "y", "d"], ["x", "y"]]
+    found = transliteration.accuracy_of_best(references, best)
+    assert found == {"best_1": 25.0, "best_2": 50.0, "best_3": 75.0}
+
+
+def test_words_of_several_languages_begin_with_their_tags(tmp_path):
+    for language in ("fre", "hun"):
+        for part in ("train", "dev", "test"):
+            (tmp_path / f"{language}_{part}.tsv").write_text(f"{part}\tT\na\tA\n")
+    folder = sigmorphon2020.tagged(tmp_path, ["fre", "hun"], tmp_path / "tagged")
+    found = (folder / "all_dev.tsv").read_text()
+    assert found == "<fre> dev\tT\n<fre> a\tA\n<hun> dev\tT\n<hun> a\tA\n"
+    assert (folder / "hun_test.tsv").read_text() == "<hun> test\tT\n<hun> a\tA\n"
+
+
+def test_files_are_compared_with_the_float32_one():
+    def model(size, milliseconds):
+        return {
+            "bytes": size, "quality": {"wer": 7.0}, "loss": 0.5,
+            "milliseconds": milliseconds,
+        }  # fmt: skip
+
+    manifest = {"models": {"float32": model(400, 0.5), "int8": model(100, 0.2)}}
+    found = quantization.compared(manifest)
+    assert found["int8"]["share_of_float32"] == 0.25
+    assert found["int8"]["time_of_float32"] == pytest.approx(0.4)
+    assert found["float32"]["share_of_float32"] == 1.0
+    assert found["int8"]["quality"] == {"wer": 7.0}

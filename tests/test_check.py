@@ -175,7 +175,8 @@ def test_the_recipe_follows_the_kind_of_the_texts_and_their_number(corpus):
     assert (found["recipe"], found["metric"]) == ("translation", "bleu")
     names = list(zip(words(rng, 500), words(rng, 500), strict=True))
     found = check([corpus(names)])
-    assert (found["recipe"], found["metric"]) == ("pronunciation-small", "cer")
+    assert (found["recipe"], found["settings"]) == ("transliteration", [])
+    assert found["metric"] == load_recipe("transliteration").metric == "exact"
 
 
 def test_the_settings_make_long_texts_fit(corpus):
@@ -245,8 +246,7 @@ def test_exact_repeats_are_counted(corpus, repeats):
 
 
 def test_the_command_names_the_files_and_the_settings(corpus):
-    names = words(random.Random(1), 300)
-    train = corpus(zip(names, reversed(names), strict=True))
+    train = corpus([(f"{a} {a}", a) for a in words(random.Random(1), 300)])
     dev = corpus([("a", "b")])
     command = check([train], dev)["command"].split()
     assert command[:4] == ["python", "cli.py", "train", "pronunciation-small"]

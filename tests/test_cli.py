@@ -18,7 +18,9 @@ TINY = [
     "training.buckets=1",
 ]  # fmt: skip
 
-COMMANDS = ["train", "check", "evaluate", "translate", "export", "benchmark"]
+COMMANDS = [
+    "train", "check", "distill", "evaluate", "translate", "export", "benchmark",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -109,6 +109,14 @@ MISTAKES = [
     (["train", "--from", "{run}", "--set", "model.units=8"], "was trained with 48"),
     (["train", "--from", "{run}", "--set", "source.fold_case=true"], "source.fold_cas"),
     (["train", "--from", "{run}", "--set", "target.tokenizer=character"], "'word'"),
+    # Teachers that cannot teach.
+    (["distill"], "no teachers: expected run folders"),
+    (["distill", "nowhere"], "nowhere: no such folder, expected a run"),
+    (["distill", "{run}", "--run", "{run}"], "exists already"),
+    (["distill", "{run}", "--run", "new", "--words", "none.txt"], "none.txt: cannot"),
+    (["distill", "{run}", "--run", "new", "--words", "wordfreq:xx"], "wordfreq:xx: "),
+    (["distill", "{run}", "--run", "{run}", "--resume"], "keeps its own teachers"),
+    (["distill", "{run}", "--set", "distillation.teachers=1"], "expected a list of te"),
     # What would be lost.
     (["evaluate", "--model", "{run}", "pairs.tsv", "--errors", "pairs.tsv"], "overwr"),
     (["evaluate", "--model", "{run}", "pairs.tsv", "--errors", "./pairs.tsv"], "overw"),

@@ -8,7 +8,7 @@ from pocketseq.pipeline.configuration import Config, override
 from pocketseq.pipeline.data.corpora import Pair
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.tokenizers import TOKENIZERS
-from pocketseq.pipeline.training.vocabulary import VocabularyCounts
+from pocketseq.pipeline.training.vocabulary import VocabularyCounts, decided_by
 
 
 def syllables(rng, count):
@@ -100,6 +100,17 @@ def test_tokenizers_are_those_that_learn_from_the_texts_themselves(
             vocabulary_size=60,
         )
         assert found.to_json() == expected.to_json()
+
+
+def test_given_tokenizers_decide_as_they_are():
+    open_on_both = ["source.decompose=auto", "target.decompose=auto"]
+    config = override(Config(), open_on_both)
+    given = (
+        TOKENIZERS["character"].learn(["a"], Normalization(decompose=True)),
+        TOKENIZERS["character"].learn(["a"]),
+    )
+    found = decided_by(config, given)
+    assert (found.source.decompose, found.target.decompose) == (True, False)
 
 
 def test_what_is_left_open_cannot_be_learned():

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -21,18 +21,68 @@ _PARALLEL_CALLS = 2
 _PREFETCHED = 8
 
 
+class Labels(NamedTuple):
+    """The likeliest tokens at each place of a target, and their probabilities.
+
+    ``ids`` int32 and ``probabilities`` float32, ``(batch, target_length, choices)``.
+    The probabilities of a place sum to 1, or to 0 on padding.
+    """
+
+    ids: tf.Tensor
+    probabilities: tf.Tensor
+
+
+class LabelledPair(NamedTuple):
+    """A pair, with what :func:`packed_labels` has made of the labels of its target."""
+
+    source: str
+    target: str
+    labels: bytes
+
+
+#: The largest token id that labels hold.
+MOST_LABELLED = 2**16 - 1
+
+# A label is two of these: a token id, and its probability in units of 1 / 65535.
+_LABEL = "<u2"
+
+
+def packed_labels(ids: np.ndarray, probabilities: np.ndarray) -> bytes:
+    """Returns labels as they go through tf.data, four bytes each.
+
+    Args:
+        ids: Integers ``(target_length, choices)``, at most :data:`MOST_LABELLED`.
+        probabilities: Likewise; from 0 to 1, kept to five digits.
+    """
+    rounded = np.round(probabilities * MOST_LABELLED)
+    return np.stack([ids, rounded], axis=-1).astype(_LABEL).tobytes()
+
+
+def _unpacked(labels: tf.Tensor, target_length: int, choices: int) -> Labels:
+    """Returns :class:`Labels` from strings, with 0 where a target has ended."""
+    numbers = tf.io.decode_raw(
+        labels, tf.uint16, fixed_length=target_length * choices * 4
+    )
+    numbers = tf.reshape(numbers, [-1, target_length, choices, 2])
+    ids, rounded = tf.unstack(tf.cast(numbers, tf.int32), axis=-1)
+    sums = tf.reduce_sum(rounded, axis=-1, keepdims=True)
+    return Labels(ids, tf.cast(rounded / tf.maximum(sums, 1), tf.float32))
+
+
 class Batch(NamedTuple):
     """Examples of one bucket, padded to its shape.
 
     ``source_ids`` int32 ``(batch, source_length)``; ``source_length`` ``(batch,)``;
     ``target_ids`` int32 ``(batch, target_length)``, ended by the end token;
-    ``target_length`` ``(batch,)``, end token included.
+    ``target_length`` ``(batch,)``, end token included; ``labels``: what teachers say
+    about each target token, :class:`Labels`, or ``()`` where there are none.
     """
 
     source_ids: tf.Tensor
     source_length: tf.Tensor
     target_ids: tf.Tensor
     target_length: tf.Tensor
+    labels: Labels | tuple[()] = ()
 
     @property
     def decoder_inputs(self) -> tf.Tensor:
@@ -44,10 +94,11 @@ class Batch(NamedTuple):
         """Returns the batch cut into ``number`` batches of about equally many rows."""
         rows = tf.shape(self.source_ids)[0]
         cuts = [rows * part // number for part in range(number + 1)]
-        return [
-            Batch(*(column[start:end] for column in self))
-            for start, end in itertools.pairwise(cuts)
-        ]
+
+        def between(start: tf.Tensor, end: tf.Tensor) -> Batch:
+            return tf.nest.map_structure(lambda column: column[start:end], self)
+
+        return [between(start, end) for start, end in itertools.pairwise(cuts)]
 
 
 class Bucket(NamedTuple):
@@ -65,13 +116,14 @@ class Bucket(NamedTuple):
 
 
 def training_batches(
-    pairs: Iterable[Pair],
+    pairs: Iterable[Pair | LabelledPair],
     source_tokenizer: Tokenizer,
     target_tokenizer: Tokenizer,
     buckets: "Sequence[Bucket]",
     config: Config,
     *,
     epoch: int,
+    choices: int = 0,
     on_problem: Callable[[Exception], None] = lambda error: None,
 ) -> tf.data.Dataset:
     """Returns the batches of an epoch and of all that follow, one endless dataset.
@@ -85,6 +137,8 @@ def training_batches(
         buckets: As :func:`pocketseq.pipeline.data.lengths.choose_buckets` returns them.
         config: The recipe.
         epoch: The number of the first epoch, from 0.
+        choices: How many labels each target token of the pairs has; 0: they are not
+            labelled.
         on_problem: Called with an error while pairs are read. That happens in one of
             tf.data's threads, which reports it as an error of its own.
 
@@ -94,7 +148,7 @@ def training_batches(
     """
     tokenizers = (source_tokenizer, target_tokenizer)
 
-    def short_pairs() -> Iterator[Pair]:
+    def short_pairs() -> Iterator[Pair | LabelledPair]:
         empty = True
         for pair in short_enough(pairs, *tokenizers):
             empty = False
@@ -107,10 +161,10 @@ def training_batches(
         seed = tf.random.stateless_uniform(
             [], [config.training.seed, number], minval=None, maxval=None, dtype=tf.int64
         )
-        examples = texts(short_pairs, on_problem).shuffle(
+        examples = texts(short_pairs, on_problem, columns=3 if choices else 2).shuffle(
             config.training.shuffle_buffer, seed=seed, reshuffle_each_iteration=False
         )
-        batches = bucketed(tokenized(examples, *tokenizers), buckets)
+        batches = bucketed(tokenized(examples, *tokenizers), buckets, choices)
         return batches.map(
             lambda batch: (tf.repeat(number, tf.shape(batch.source_length)[0]), batch)
         )
@@ -121,17 +175,22 @@ def training_batches(
     return without_autotuning(epochs.prefetch(_PREFETCHED))
 
 
-def fits(pair: Pair, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> bool:
+def fits(
+    pair: Pair | LabelledPair, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
+) -> bool:
     """Whether both texts of a pair are within their tokenizer's length."""
     return source_tokenizer.fits(pair.source) and target_tokenizer.fits(pair.target)
 
 
+_AnyPair = TypeVar("_AnyPair", bound=Pair | LabelledPair)
+
+
 def short_enough(
-    pairs: Iterable[Pair],
+    pairs: Iterable[_AnyPair],
     source_tokenizer: Tokenizer,
     target_tokenizer: Tokenizer,
     on_dropped: Callable[[], None] = lambda: None,
-) -> Iterator[Pair]:
+) -> Iterator[_AnyPair]:
     """Yields the pairs that are not over-long.
 
     Args:
@@ -147,28 +206,30 @@ def short_enough(
 
 
 def texts(
-    make_pairs: Callable[[], Iterable[Pair]],
+    make_pairs: Callable[[], Iterable[Pair | LabelledPair]],
     on_problem: Callable[[Exception], None] = lambda error: None,
+    *,
+    columns: int = 2,
 ) -> tf.data.Dataset:
     """Returns a Dataset of (source text, target text), string scalars.
 
     Args:
         make_pairs: Called once per epoch.
         on_problem: As in :func:`training_batches`.
+        columns: 3: the labels come with them, as a third string.
     """
 
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
         try:
             for block in blocks(make_pairs(), _BLOCK):
-                sources, targets = zip(*block, strict=True)
-                yield np.array(sources, object), np.array(targets, object)
+                yield tuple(np.array(one, object) for one in zip(*block, strict=True))
         except (UserError, Interrupted, OSError) as error:
             on_problem(error)
             raise
 
     strings = tf.TensorSpec([None], tf.string)
     dataset = tf.data.Dataset.from_generator(
-        generate, output_signature=(strings, strings)
+        generate, output_signature=(strings,) * columns
     )
     return dataset.unbatch()
 
@@ -176,16 +237,20 @@ def texts(
 def tokenized(
     examples: tf.data.Dataset, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
 ) -> tf.data.Dataset:
-    """Turns (source text, target text) into blocks of ragged (source, target) ids."""
+    """Turns (source text, target text) into blocks of ragged (source, target) ids.
+
+    Labels that come with them stay as they are.
+    """
 
     # AutoGraph has nothing to convert, and on Python 3.13 warns that it cannot.
     @tf.autograph.experimental.do_not_convert
     def tokenize(
-        sources: tf.Tensor, targets: tf.Tensor
-    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        sources: tf.Tensor, targets: tf.Tensor, *labels: tf.Tensor
+    ) -> tuple[tf.RaggedTensor | tf.Tensor, ...]:
         return (
             source_tokenizer.tokenize(sources),
             with_end(target_tokenizer.tokenize(targets)),
+            *labels,
         )
 
     return examples.batch(_BLOCK).map(tokenize, num_parallel_calls=_PARALLEL_CALLS)
@@ -235,13 +300,20 @@ def with_end(ids: tf.RaggedTensor) -> tf.RaggedTensor:
     return tf.concat([ids, tf.fill([ids.nrows(), 1], END)], axis=1)
 
 
-def bucketed(examples: tf.data.Dataset, buckets: "Sequence[Bucket]") -> tf.data.Dataset:
+def bucketed(
+    examples: tf.data.Dataset, buckets: "Sequence[Bucket]", choices: int = 0
+) -> tf.data.Dataset:
     """Regroups blocks of ragged (source_ids, target_ids) into batches of one bucket.
 
     An example goes to the first bucket that holds both its lengths; one that none
     holds, which a changed corpus may have, is left out. The last batches of an epoch
     are filled up with rows of length 0: every batch has the one shape that
     its bucket's functions are compiled for.
+
+    Args:
+        examples: As :func:`tokenized` returns them.
+        buckets: The shapes of batches.
+        choices: How many labels each target token has; 0: there are none.
     """
     source_lengths, target_lengths, rows = (
         tf.constant(column) for column in zip(*buckets, strict=True)
@@ -250,7 +322,7 @@ def bucketed(examples: tf.data.Dataset, buckets: "Sequence[Bucket]") -> tf.data.
     longest_target = max(bucket.target_length for bucket in buckets)
 
     def padded(
-        sources: tf.RaggedTensor, targets: tf.RaggedTensor
+        sources: tf.RaggedTensor, targets: tf.RaggedTensor, *labels: tf.Tensor
     ) -> tuple[tf.Tensor, Batch]:
         source_length = tf.cast(sources.row_lengths(), tf.int32)
         target_length = tf.cast(targets.row_lengths(), tf.int32)
@@ -264,6 +336,7 @@ def bucketed(examples: tf.data.Dataset, buckets: "Sequence[Bucket]") -> tf.data.
             source_length,
             targets.to_tensor(default_value=PAD, shape=[None, longest_target]),
             target_length,
+            _unpacked(labels[0], longest_target, choices) if labels else (),
         )
         index = tf.argmax(tf.cast(holds, tf.int32), axis=1)
         fitting = tf.reduce_any(holds, axis=1)
@@ -274,15 +347,20 @@ def bucketed(examples: tf.data.Dataset, buckets: "Sequence[Bucket]") -> tf.data.
     def batched(index: tf.Tensor, window: tf.data.Dataset) -> tf.data.Dataset:
         def shaped(_: tf.Tensor, batch: Batch) -> Batch:
             missing = rows[index] - tf.shape(batch.source_ids)[0]
+
+            def cut_target(column: tf.Tensor) -> tf.Tensor:
+                return column[:, : target_lengths[index]]
+
             cut = batch._replace(
                 source_ids=batch.source_ids[:, : source_lengths[index]],
-                target_ids=batch.target_ids[:, : target_lengths[index]],
+                target_ids=cut_target(batch.target_ids),
+                labels=tf.nest.map_structure(cut_target, batch.labels),
             )
-            return Batch(
-                *(
-                    tf.pad(column, [[0, missing]] + [[0, 0]] * (column.shape.rank - 1))
-                    for column in cut
-                )
+            return tf.nest.map_structure(
+                lambda column: tf.pad(
+                    column, [[0, missing]] + [[0, 0]] * (column.shape.rank - 1)
+                ),
+                cut,
             )
 
         return window.batch(tf.cast(rows[index], tf.int64)).map(shaped)

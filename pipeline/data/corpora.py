@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pocketseq.pipeline.data.installed import installed, is_installed
 from pocketseq.pipeline.errors import UserError
@@ -188,17 +188,13 @@ class Corpus:
     def _hash(self, source: str) -> int:
         """Returns a number below 2**32 that depends on the text alone."""
         # The first byte has already decided which part of a dictionary this is.
-        start = 4 if is_installed(self.source) else 0
-        digest = hashlib.sha256(source.encode()).digest()
-        return int.from_bytes(digest[start : start + 4], "big")
+        digest = content_hash(source)
+        return digest % 2**32 if is_installed(self.source) else digest >> 32
 
-    def _error(self, shown: list[BrokenLine], count: int) -> UserError:
-        lines = "".join(f"\n  {line}" for line in shown)
-        more = f", the first {len(shown)} of them" if count > len(shown) else ""
-        return UserError(
-            f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
-            f"(--skip-bad-lines passes over them):{lines}"
-        )
+
+def content_hash(text: str) -> int:
+    """Returns a number below 2**64 that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def _paths(pattern: str) -> list[str]:
@@ -211,9 +207,16 @@ def _paths(pattern: str) -> list[str]:
     return paths
 
 
-def _lines(path: str) -> Iterator[tuple[int, str | None]]:
-    """Yields (number, line or None where it is not UTF-8) of a file."""
-    opened = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+def lines_of(path: str) -> Iterator[tuple[int, str | None]]:
+    """Yields (number, line or None where it is not UTF-8) of a file.
+
+    Raises:
+        UserError: There is no such file, or it cannot be read.
+    """
+    try:
+        opened = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     with opened as file:
         try:
             for number, line in enumerate(file, start=1):
@@ -229,7 +232,7 @@ def _lines(path: str) -> Iterator[tuple[int, str | None]]:
 
 def _tab_separated(paths: list[str]) -> Iterator[Pair | BrokenLine]:
     for path in paths:
-        for number, line in _lines(path):
+        for number, line in lines_of(path):
             yield _pair_or_broken(path, number, line)
 
 
@@ -257,7 +260,7 @@ def _parallel(
     source_paths: list[str], target_paths: list[str]
 ) -> Iterator[Pair | BrokenLine]:
     for paths in zip(source_paths, target_paths, strict=True):
-        sides = (_lines(path) for path in paths)
+        sides = (lines_of(path) for path in paths)
         for number, (source, target) in enumerate(_in_step(*paths, *sides), start=1):
             if source is None or target is None:
                 yield BrokenLine(paths[source is not None], number, "not UTF-8")
@@ -286,8 +289,11 @@ def _in_step(
         )
 
 
-def blocks(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
-    """Yields lists of up to ``size`` pairs."""
-    pairs = iter(pairs)
-    while block := list(islice(pairs, size)):
+_Item = TypeVar("_Item")
+
+
+def blocks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yields lists of up to ``size`` items."""
+    items = iter(items)
+    while block := list(islice(items, size)):
         yield block

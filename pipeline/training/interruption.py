@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
+from typing import Generic, TypeVar
 
-from pocketseq.pipeline.data.corpora import Pair
 from pocketseq.pipeline.errors import Interrupted
 from pocketseq.pipeline.signals import handled_by
 
@@ -34,7 +34,10 @@ def interruption() -> Iterator[threading.Event]:
         yield interrupted
 
 
-class Until:
+_Item = TypeVar("_Item")
+
+
+class Until(Generic[_Item]):
     """Pairs, up to where somebody asks for an end.
 
     While a large corpus is shuffled no batch comes for a while, and no update.
@@ -47,11 +50,11 @@ class Until:
         Interrupted: While iterating.
     """
 
-    def __init__(self, is_asked: Callable[[], bool], pairs: Iterable[Pair]) -> None:
+    def __init__(self, is_asked: Callable[[], bool], pairs: Iterable[_Item]) -> None:
         self._is_asked = is_asked
         self._pairs = pairs
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[_Item]:
         for pair in self._pairs:
             if self._is_asked():
                 raise Interrupted

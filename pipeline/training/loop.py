@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -12,15 +12,22 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.configuration import Config, TrainingConfig
-from pocketseq.pipeline.data.batches import Batch, Reader, training_batches
+from pocketseq.pipeline.data.batches import (
+    Batch,
+    LabelledPair,
+    Reader,
+    training_batches,
+)
+from pocketseq.pipeline.data.corpora import Pair
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
 from pocketseq.pipeline.training.checkpoints import restore, write_checkpoint
 from pocketseq.pipeline.training.cluster import Alone, WorkerLost, Workers, share
+from pocketseq.pipeline.training.distillation import choices_of, write_labels
 from pocketseq.pipeline.training.evaluator import Evaluator
 from pocketseq.pipeline.training.interruption import Stop, Until, Wish, interruption
-from pocketseq.pipeline.training.optimization import Loss
+from pocketseq.pipeline.training.optimization import Loss, distillation_loss
 from pocketseq.pipeline.training.preparation import (
     Setup,
     check_conditions,
@@ -111,16 +118,22 @@ def train(
         shard = (cluster.index, cluster.size)
         train_corpus, dev_corpus = training_corpora(setup.config, shard)
         references = dev_corpus.references() if cluster.is_chief else {}
-        updater = new_updater(
-            setup.config, setup.tokenizers, cluster=cluster, loss=loss
-        )
+        config = setup.config
+        if config.distillation.teachers and loss is None:
+            loss = distillation_loss(config.training, config.distillation.share)
+        updater = new_updater(config, setup.tokenizers, cluster=cluster, loss=loss)
         with interruption() as interrupted:
             # From the first checkpoint on, an interrupted run says how to go on.
             state = restore(run, setup.config, updater, cluster)
             _log_setup(setup, updater, cluster, references)
             # Nobody ends alone: all others would wait for the missing sum.
             ask = interrupted.is_set if cluster.size == 1 else lambda: False
-            pairs = Until(ask, train_corpus)
+
+            def pairs() -> Iterable[Pair | LabelledPair]:
+                if not config.distillation.teachers:
+                    return train_corpus
+                return write_labels(run, config, train_corpus, ask)
+
             update = state.update_number
             journal = Journal(run, setup.config, update) if cluster.is_chief else None
             loop = _Loop(
@@ -128,7 +141,9 @@ def train(
                 Evaluator(run, setup, updater, cluster, references, journal, ask),
                 Stop(deadline, interrupted), Clock(update), journal, on_progress,
             )  # fmt: skip
-            reason = loop.run(lambda position: _batches(pairs, setup, position))
+            reason = loop.run(
+                lambda position: _batches(Until(ask, pairs()), setup, position)
+            )
     state = loop.state
     return Summary(
         state.update_number, state.best, state.best_update, reason,
@@ -156,7 +171,8 @@ def _batches(pairs: Until, setup: Setup, position: Position) -> Iterator[Reader]
     problems: list[Exception] = []
     dataset = training_batches(
         pairs, *setup.tokenizers, setup.buckets, setup.config,
-        epoch=position.epoch, on_problem=problems.append,
+        epoch=position.epoch, choices=choices_of(setup.config, setup.tokenizers[1]),
+        on_problem=problems.append,
     )  # fmt: skip
     try:
         with Reader(dataset.skip(position.batch)) as reader:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from pocketseq.pipeline.data.lengths import (
 )
 from pocketseq.pipeline.data.sightings import Sightings
 from pocketseq.pipeline.data.unknown import report_unknown
+from pocketseq.pipeline.data.words import read_words
 from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import main_metric
 from pocketseq.pipeline.machine import (
@@ -43,7 +45,8 @@ from pocketseq.pipeline.runs import (
 from pocketseq.pipeline.text.counts import percent
 from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.training.cluster import Alone, Workers, share
-from pocketseq.pipeline.training.vocabulary import VocabularyCounts
+from pocketseq.pipeline.training.distillation import check_teachers
+from pocketseq.pipeline.training.vocabulary import VocabularyCounts, decided_by
 
 logger = logging.getLogger(__name__)
 
@@ -111,16 +114,16 @@ def start_run(
         raise UserError("data.train is empty: expected a corpus (--train FILE)")
     train, dev = training_corpora(config)
     views = {"train": View(), "dev": View()}
-    counts = VocabularyCounts(config)
     pairs = views["train"].over(train.checked())
-    exhaust(pairs if base else counts.over(pairs))
+    tokenizers, counts = _given_tokenizers(config, base), VocabularyCounts(config)
+    exhaust(pairs if tokenizers else counts.over(pairs))
     references = dev.references(views["dev"].over(dev.checked()))
     views["train"].report(views["dev"])
-    if base is None:
+    if tokenizers is None:
         config = counts.decided(config, references)
         tokenizers = counts.tokenizers(config)
     else:
-        tokenizers = base.load_tokenizers()
+        config = decided_by(config, tokenizers)
     statistics = measure_lengths(train, *tokenizers)
     buckets = choose_buckets(
         statistics,
@@ -146,6 +149,18 @@ def start_run(
             write_arrays(made.initial_path, weights)
         saved = _with_absolute_paths(config)
         write_atomically(made.config_path, saved.to_toml().encode())
+
+
+def _given_tokenizers(
+    config: Config, base: Run | None
+) -> tuple[Tokenizer, Tokenizer] | None:
+    """Returns the tokenizers of a trained run or of teachers; None: there are none."""
+    distillation = config.distillation
+    if not (base or distillation.teachers):
+        return None
+    if distillation.words:
+        exhaust(islice(read_words(distillation.words), 1))  # is it there?
+    return base.load_tokenizers() if base else check_teachers(distillation.teachers)
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -44,6 +44,11 @@ def start_and_train(
             open_run(run.folder)
         else:
             _refuse_overwriting(run)
+            if config.distillation.teachers and cluster.size > 1:
+                raise UserError(
+                    f"TF_CONFIG: names {cluster.size} workers, expected one: a student "
+                    f"is trained on one machine"
+                )
             start_run(
                 run, config, open_run(base) if base else None, workers=cluster.size
             )

@@ -103,11 +103,11 @@ class Updater:
             of_part = tf.function(
                 self._part_gradients,
                 input_signature=[
-                    Batch(
-                        tf.TensorSpec([None, key[0]], tf.int32),
-                        tf.TensorSpec([None], tf.int32),
-                        tf.TensorSpec([None, key[1]], tf.int32),
-                        tf.TensorSpec([None], tf.int32),
+                    tf.nest.map_structure(
+                        lambda column: tf.TensorSpec(
+                            [None, *column.shape[1:]], column.dtype
+                        ),
+                        batch,
                     ),
                     tf.TensorSpec([2], tf.int32),
                 ],

@@ -72,6 +72,15 @@ class VocabularyCounts:
         return source, target
 
 
+def decided_by(config: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> Config:
+    """Returns the recipe, in which ``decompose`` is as in tokenizers that are given."""
+    source, target = (
+        dataclasses.replace(side, decompose=tokenizer.normalization.decompose)
+        for side, tokenizer in zip(_sides(config), tokenizers, strict=True)
+    )
+    return dataclasses.replace(config, source=source, target=target)
+
+
 def _sides(config: Config) -> tuple[SideConfig, SideConfig]:
     return config.source, config.target
 

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from pocketseq.pipeline.training.loop import Summary
     from pocketseq.pipeline.translation import TextTranslator
 
-__all__ = ["__version__", "check", "evaluate", "export", "load", "train"]
+__all__ = [
+    "__version__",
+    "check",
+    "distill",
+    "evaluate",
+    "export",
+    "load",
+    "train",
+]
 
 __version__: str
 
@@ -205,6 +213,67 @@ def check(
         [Corpus(str(file), other_side, skip_bad_lines) for file in named],
         corpus("dev", dev, dev_target),
         corpus("test", test, test_target),
+    )
+
+
+def distill(
+    teachers: Sequence[str | Path] = (),
+    *,
+    recipe: str | None = None,
+    words: str | Path | None = None,
+    run: str | Path | None = None,
+    settings: Iterable[str] = (),
+    minutes: float | None = None,
+    resume: bool = False,
+    show_progress: bool = False,
+) -> Summary:
+    """Trains a small model to answer as several trained ones do together.
+
+    The teachers say for each token of the training targets, and of their own
+    translations of more words, how likely which tokens are; the student learns from
+    these probabilities.
+
+    Args:
+        teachers: Run folders, trained on the same data.
+        recipe: Of the student: a name or the path of a TOML file; its tokenizers and
+            data are the teachers'. None: as the first teacher.
+        words: Texts without targets to learn from, too: a file of lines, or
+            ``wordfreq:LANGUAGE``. Those of the training, dev and test sets are left
+            out.
+        run: The folder of the run; None: ``runs/RECIPE-DATE-TIME``.
+        settings, minutes, resume, show_progress: As for :func:`train`.
+
+    Returns:
+        A summary of the training run; ``summary.run`` is the run.
+
+    Raises:
+        UserError: A teacher, the recipe, the words or the folder cannot be used.
+        TrainingStopped: The loss is not finite.
+    """
+    from pocketseq.pipeline.errors import UserError
+    from pocketseq.pipeline.machine import start_tensorflow
+
+    if resume:
+        if not run:
+            raise UserError("--resume: expected --run DIR, the run to go on with")
+        if list(teachers) or recipe or words or list(settings):
+            raise UserError(
+                "--resume: the run keeps its own teachers, recipe and words, expected "
+                "no RUN, --recipe, --words or --set"
+            )
+        config, folder = None, Path(run)
+    else:
+        from pocketseq.pipeline.runs import compose_student, new_run_folder
+
+        config = compose_student(
+            teachers, recipe, str(words) if words else None, settings
+        )
+        folder = Path(run) if run else new_run_folder(config.name)
+    start_tensorflow(for_training=True)
+    from pocketseq.pipeline.training.start import start_and_train
+
+    return start_and_train(
+        config, folder, minutes=minutes, show_progress=show_progress
     )
 
 

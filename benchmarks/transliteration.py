@@ -1,0 +1,97 @@
+"""Trains names to Hebrew and Katakana by one recipe, and measures the three best.
+
+The folder holds LANGUAGE_train.tsv.gz, _dev.tsv.gz and _test.tsv.gz, lines of name TAB
+name. Trainings are kept, so that the command can be stopped and goes on. Prints one
+JSON object:
+
+    python benchmarks/transliteration.py --data DIR
+
+References: Merhav and Ash 2018, "Design challenges in named entity transliteration".
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import pocketseq
+from common import print_report, say
+from trials import Trial
+
+BEST = 3
+
+
+@click.command()
+@click.option(
+    "--data", required=True, metavar="DIR",
+    type=click.Path(exists=True, path_type=Path, file_okay=False),
+)  # fmt: skip
+@click.option(
+    "--runs", default="runs/transliteration", show_default=True,
+    type=click.Path(path_type=Path), help="Where the trainings are kept.",
+)  # fmt: skip
+@click.option("--recipe", default="transliteration", show_default=True)
+@click.option(
+    "--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True,
+    help="Change one value of the recipe, for all languages.",
+)  # fmt: skip
+@click.option("--dev-only", is_flag=True, help="Leave the test sets alone.")
+def main(
+    data: Path, runs: Path, recipe: str, settings: tuple[str, ...], dev_only: bool
+) -> None:
+    """Train and measure every language in a folder."""
+    paths = sorted(data.glob("*_train.tsv.gz"))
+    if not paths:
+        raise click.ClickException(f"{data}: no LANGUAGE_train.tsv.gz in it")
+    reports: dict[str, Any] = {}
+    for path in paths:
+        language = path.name.removesuffix("_train.tsv.gz")
+        dev, test = (data / f"{language}_{part}.tsv.gz" for part in ("dev", "test"))
+        command = ["train", recipe, "--train", str(path), "--dev", str(dev)]
+        command += [word for change in settings for word in ("--set", change)]
+        trial = Trial(language, runs / language, command, export=[f"--beam={BEST}"])
+        parts = {"dev": dev} if dev_only else {"dev": dev, "test": test}
+        report = trial.report(parts)
+        for name, model in trial.exported().items():
+            for part, file in parts.items():
+                report[name][part] |= n_best_accuracy(model, file)
+        reports[language] = report
+        say(f"{language}: {report}")
+    print_report({"recipe": recipe, "settings": list(settings), "languages": reports})
+
+
+def n_best_accuracy(model: Path, file: Path) -> dict[str, float]:
+    """Returns in percent how often the right name is among the best of the beam."""
+    from pocketseq.pipeline.data.corpora import Corpus
+
+    references = Corpus(str(file)).references()
+    translator = pocketseq.load(model)
+    found = translator.translate(list(references), beam_size=BEST, n_best=BEST)
+    return accuracy_of_best(
+        list(references.values()), [[one.text for one in best] for best in found]
+    )
+
+
+def accuracy_of_best(
+    references: Sequence[Sequence[str]], best: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Returns ``{"best_1": percent, ...}``.
+
+    Args:
+        references: The right answers of each example.
+        best: The :data:`BEST` answers given, best first.
+    """
+    return {
+        f"best_{n}": 100
+        * sum(
+            not set(right).isdisjoint(given[:n])
+            for right, given in zip(references, best, strict=True)
+        )
+        / len(references)
+        for n in range(1, BEST + 1)
+    }
+
+
+if __name__ == "__main__":
+    main()
