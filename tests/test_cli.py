@@ -8,6 +8,7 @@ import click.testing
 import pytest
 from conftest import backwards
 
+import pocketseq
 from pocketseq.cli import main
 
 TINY = [
@@ -17,7 +18,9 @@ TINY = [
     "training.buckets=1",
 ]  # fmt: skip
 
-COMMANDS = ["train", "distill", "evaluate", "translate", "export", "benchmark"]
+COMMANDS = [
+    "train", "check", "distill", "evaluate", "translate", "export", "benchmark",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +172,87 @@ def test_the_newest_run_is_the_default_model(trained_run):
 
 def test_input_that_is_not_utf_8_is_a_mistake(model):
     assert "expected UTF-8" in mistake_in("translate", *model, stdin=b"a\xff\n")
+
+
+# Checking a corpus.
+
+
+@pytest.fixture
+def corpora():
+    """A training file, and a dev file of which one source is in it."""
+    words = ["cafe", "ab", "fed", "bead", "face"] * 20
+    lines = [f"{word}{n}\t{backwards(word)}\n" for n, word in enumerate(words)]
+    Path("train.tsv").write_text("".join(lines))
+    Path("dev.tsv").write_text(lines[0] + "new1\tA0\n")
+    Path("clean.tsv").write_text("feda1\tF5\n")
+
+
+@pytest.mark.usefixtures("corpora")
+def test_check_prints_a_table_and_advice():
+    lines = output_of("check", "train.tsv", "--dev", "dev.tsv")
+    assert lines[0].split() == ["train", "dev"]
+    assert lines[1].split() == ["pairs", "100", "2"]
+    assert any(line.startswith("WRONG overlap: dev pairs with") for line in lines)
+    command = "python cli.py train pronunciation-small --train train.tsv --dev dev.tsv"
+    assert f"  {command}" in lines
+
+
+@pytest.mark.usefixtures("corpora")
+def test_check_prints_one_json_object():
+    (line,) = output_of("check", "train.tsv", "--dev", "dev.tsv", "--json")
+    found = json.loads(line)
+    assert found["pairs"] == 100 and found["overlap"] == {"dev": 1, "test": None}
+    assert found == pocketseq.check("train.tsv", dev="dev.tsv")
+
+
+@pytest.mark.usefixtures("corpora")
+@pytest.mark.parametrize(
+    ("dev", "options", "status"),
+    [("dev.tsv", [], 0), ("dev.tsv", ["--strict"], 1), ("clean.tsv", ["--strict"], 0)],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_only_a_strict_check_fails_and_says_as_much(dev, options, status, form):
+    result = run_command("check", "train.tsv", "--dev", dev, *options, *form)
+    assert result.exit_code == status
+    assert result.stdout.splitlines() == output_of(
+        "check", "train.tsv", "--dev", dev, *form
+    )
+
+
+@pytest.mark.usefixtures("corpora")
+def test_check_takes_several_files_patterns_and_parallel_ones():
+    def pairs(*arguments):
+        (line,) = output_of("check", *arguments, "--json")
+        return json.loads(line)["pairs"]
+
+    assert pairs("train.tsv", "dev.tsv") == 102
+    assert pairs("*n.tsv", "cmudict:dev") == 101 + 1629
+    for name, column in (("x", 0), ("y", 1)):
+        lines = Path("train.tsv").read_text().splitlines()
+        texts = [line.split("\t")[column] for line in lines]
+        Path(name).write_text("\n".join(texts) + "\n")
+    assert pairs("x", "--target", "y") == 100
+
+
+@pytest.mark.usefixtures("corpora")
+def test_mistakes_in_checking_are_one_line():
+    assert "nowhere.tsv: no such file" in mistake_in("check", "nowhere.tsv")
+    assert "FILE: the value is empty" in mistake_in("check", "")
+    for side in ("dev", "test"):
+        line = mistake_in("check", "train.tsv", f"--{side}-target", "dev.tsv")
+        assert f"--{side}-target dev.tsv: expected --{side} FILE with it" in line
+    line = mistake_in("check", "train.tsv", "dev.tsv", "--target", "dev.tsv")
+    assert "--target dev.tsv: expected one FILE with it" in line
+    assert "pip install gruut-lang-lb" in mistake_in("check", "gruut:lb")
+
+
+def test_check_says_which_lines_are_broken_and_skips_them_on_demand():
+    Path("broken.tsv").write_text("a\tX\nb\n")
+    result = run_command("check", "broken.tsv")
+    assert result.exit_code == 2
+    assert "broken.tsv:2: expected two columns" in result.stderr
+    (line,) = output_of("check", "broken.tsv", "--skip-bad-lines", "--json")
+    assert json.loads(line)["pairs"] == 1
 
 
 # Evaluating.

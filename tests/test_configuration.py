@@ -30,7 +30,7 @@ def other_than_default(field):
     """Returns a possible value of a field that is not its default."""
     choices = {
         "tokenizer": "word", "attention": AttentionConfig("dot"), "metric": "per",
-        "precision": "bfloat16",
+        "precision": "bfloat16", "decompose": "auto",
     }  # fmt: skip
     if field.name in choices:
         return choices[field.name]
@@ -428,6 +428,24 @@ def test_either_side_may_have_any_tokenizer(kind):
 def test_an_unknown_tokenizer_is_an_error_that_lists_the_known():
     with pytest.raises(UserError, match="'bpe': expected character, word or wordpiece"):
         override(Config(), ["target.tokenizer=bpe"])
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("value", [True, False, "auto"])
+def test_either_side_may_leave_decomposing_to_the_texts(side, value, tmp_path):
+    text = "auto" if value == "auto" else str(value).lower()
+    config = override(Config(), [f"{side}.decompose={text}"])
+    assert getattr(config, side).decompose is value or value == "auto"
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml())
+    assert read_config(path) == config
+
+
+@pytest.mark.parametrize("value", ["maybe", "1", '"true"', "[true]"])
+def test_any_other_way_to_decompose_is_a_mistake(value):
+    expected = r'--set: source.decompose: expected true, false or "auto", found '
+    with pytest.raises(UserError, match=expected):
+        override(Config(), [f"source.decompose={value}"])
 
 
 def test_units_may_be_odd_in_one_direction():

@@ -224,7 +224,8 @@ def test_weights_of_another_model_are_a_mistake(copied_run, kind):
 def test_fine_tuning_from_weights_of_another_model_is_a_mistake(copied_run):
     path = copied_run.best_path
     write_arrays(path, foreign_weights(read_arrays(path), "shapes"))
-    arguments = ["--from", "run", "--train", "pairs.tsv", "--dev", "pairs.tsv"]
+    Path("dev.tsv").write_text(f"dab\t{backwards('dab')}\n")
+    arguments = ["--from", "run", "--train", "pairs.tsv", "--dev", "dev.tsv"]
     message = mistake_in("train", *arguments, "--run", "new", "--quiet")
     assert "initial.npz: belongs to another model" in message
 

@@ -25,7 +25,9 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
     "pocketseq",
     "pocketseq.export.runtime",
+    "pocketseq.pipeline.check",
     "pocketseq.pipeline.configuration",
+    "pocketseq.pipeline.reports.findings",
     "pocketseq.pipeline.text.matching",
 )
 

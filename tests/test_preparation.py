@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import random
 import shutil
 
 import numpy as np
@@ -140,6 +142,44 @@ def test_what_the_machine_decides_is_decided_once_and_kept(
     assert decided.metric == "wer"
 
 
+def test_what_the_texts_decide_is_decided_once_and_kept(trained_run, tmp_path, caplog):
+    rng = random.Random(1)
+    syllables = [chr(rng.randrange(0xAC00, 0xD7A4)) * 2 for _ in range(500)]
+    path = tmp_path / "a.tsv"
+    path.write_text("".join(f"{s}\tA\n" for s in syllables), encoding="utf-8")
+    settings = [f"data.train={path}", "data.dev=", "source.decompose=auto"]
+    run = Run(tmp_path / "run")
+    caplog.set_level(logging.INFO)
+    start_run(run, override(trained_run.config(), settings))
+    assert run.config().source.decompose is True
+    assert run.load_tokenizers()[0].normalization.decompose is True
+    assert "decompose = true" in run.config_path.read_text(encoding="utf-8")
+    assert "source.decompose: true" in caplog.text
+
+
+def test_a_run_begins_with_two_lines_on_its_corpus(trained_run, tmp_path, caplog):
+    train_file, dev_file = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    train_file.write_text("abc\tA\nabc\tB\nabc\tB\n" + "cab\tC\n" * 7)
+    dev_file.write_text("bca\tA\ncab\tC\n")
+    settings = [f"data.train={train_file}", f"data.dev={dev_file}"]
+    caplog.set_level(logging.INFO)
+    start_run(Run(tmp_path / "run"), override(trained_run.config(), settings))
+    first, second = (
+        record
+        for record in caplog.records
+        if record.message.startswith(("train", "dev"))
+    )
+    assert first.message == (
+        "train: 10 pairs; sources with several targets: 1, so that one answer per "
+        "source gets at most 90.0 % of the pairs right"
+    )
+    assert (first.levelname, second.levelname) == ("INFO", "WARNING")
+    assert second.message == (
+        "dev: 2 pairs; with a source that training has, too: 1; they measure memory "
+        "(check names some)"
+    )
+
+
 def test_held_out_texts_are_those_with_the_smallest_hashes(tmp_path, trained_run):
     path = tmp_path / "a.tsv"
     sources = [f"w{n}" for n in range(500)]
@@ -173,7 +213,7 @@ def test_shards_share_a_corpus_out(tmp_path, files, shards, parallel):
 
 
 def test_what_is_counted_for_a_vocabulary_stays_bounded(monkeypatch):
-    monkeypatch.setattr("pocketseq.pipeline.text.tokenizers._MOST_COUNTED", 4)
+    monkeypatch.setattr("pocketseq.pipeline.text.counts._MOST_COUNTED", 4)
     texts = ["ab" * 9, "c", "d", "e", "ab", "f", "g"]
     tokenizer = CharacterTokenizer.learn(texts)
     assert {"a", "b"} <= set(tokenizer.pieces)

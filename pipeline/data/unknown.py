@@ -1,10 +1,11 @@
 """Unknown symbols: how many of the dev texts are not in training, and what helps."""
 
 import logging
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from pocketseq.pipeline.configuration import Config, SideConfig
+from pocketseq.pipeline.text.counts import DECOMPOSED, coverage, in_form, percent
 from pocketseq.pipeline.text.special import UNKNOWN, UNKNOWN_PIECE
 from pocketseq.pipeline.text.tokenizers import Tokenizer
 
@@ -64,18 +65,23 @@ def _advice(
         advice.append(f"{side}.tokenizer=character")
     if settings.minimum_count > 1:
         advice.append(f"{side}.minimum_count=1")
-    if not settings.decompose and _decomposing_helps(tokenizer, texts):
-        advice.append(f"{side}.decompose=true")
+    left = "" if settings.decompose else _left_decomposed(tokenizer, texts)
+    if left and tokenizer.kind != "word":
+        advice.append(f"{side}.decompose=true ({left} would be unknown)")
     return " or ".join(f"--set {setting}" for setting in advice)
 
 
-def _decomposing_helps(tokenizer: Tokenizer, texts: Sequence[str]) -> bool:
-    """Whether some unknown characters consist of parts of known ones."""
+def _left_decomposed(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
+    """Returns the percentage that decomposing would leave unknown, "" if it is no use.
 
-    def parts(characters: Iterable[str]) -> set[str]:
-        return set(unicodedata.normalize("NFD", "".join(characters)))
-
-    known = parts(tokenizer.table)
-    present = {tokenizer.normalization.apply(c) for text in texts for c in set(text)}
-    unknown = {c for form in present for c in form} - set(tokenizer.table)
-    return any(len(parts(c)) > 1 and parts(c) <= known for c in unknown)
+    Training has the letters of its characters, whatever they stand in.
+    """
+    forms = Counter(
+        c for text in texts for c in tokenizer.normalization.apply(text.split("\0")[0])
+    )
+    known = Counter(dict.fromkeys(tokenizer.table, 1))
+    as_it_is = coverage(known, forms)
+    parts = coverage(in_form(known, DECOMPOSED), in_form(forms, DECOMPOSED))
+    if parts.unknown_percent > as_it_is.unknown_percent / 2:
+        return ""
+    return percent(parts.unknown_percent)

