@@ -25,7 +25,11 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
     "pocketseq",
     "pocketseq.export.runtime",
+    "pocketseq.pipeline.analysis.results",
     "pocketseq.pipeline.configuration",
+    "pocketseq.pipeline.reports.analysis_page",
+    "pocketseq.pipeline.reports.progress",
+    "pocketseq.pipeline.reports.tables",
     "pocketseq.pipeline.text.matching",
 )
 

@@ -51,10 +51,6 @@ def test_the_interval_holds_the_metric_of_the_sums():
     assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
 
 
-def test_without_examples_there_is_no_interval():
-    assert confidence_interval(WER, np.zeros((0, 2))) is None
-
-
 def test_two_models_are_measured_on_the_same_draws():
     # Ten of 400 differ, all in one direction: both vary much, the difference little.
     before = statistics([1] * 210 + [0] * 190)

@@ -85,11 +85,10 @@ class Answers:
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % interval of each metric of the kind."""
-        found = {
+        return {
             name: confidence_interval(METRICS[name], statistics)
             for name, statistics in self.statistics.items()
         }
-        return {name: interval for name, interval in found.items() if interval}
 
     @cached_property
     def symbols(self) -> list[tuple[list[str], list[str]]]:

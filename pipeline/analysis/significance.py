@@ -20,17 +20,13 @@ _SEED = 0
 _OUTSIDE = 0.05
 
 
-def confidence_interval(
-    metric: Metric, statistics: np.ndarray
-) -> tuple[float, float] | None:
-    """Returns the 95 % interval of a metric, in percent; None without examples.
+def confidence_interval(metric: Metric, statistics: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of a metric, in percent.
 
     Args:
         metric: What is measured.
-        statistics: Of each example, ``(examples, n)``.
+        statistics: Of each example, ``(examples, n)``, one at least.
     """
-    if not len(statistics):
-        return None
     values = [metric.of_sums(sums) for sums in _resampled_sums(statistics)]
     return _middle(np.array(values))
 
