@@ -50,6 +50,7 @@ def analysis_page(analysis: Analysis) -> str:
         heat=heat_maps(analysis),
         confusions=_confusions(analysis),
         letters=_letters(analysis),
+        reads_attention=any(analysis.written),
         unknown=[_where(analysis, one, analysis.unknown(one)) for one in models],
         unseen=[_where(analysis, one, analysis.unseen(one)) for one in models],
         alternatives=analysis.alternatives[:_MOST_SYMBOLS],

@@ -118,9 +118,11 @@ def _confused(analysis: Analysis, model: Answers) -> Iterator[Markup]:
     if not found:
         return
     first = found[0]
-    expected, stands = symbol_html(first.reference), symbol_html(first.output)
-    yield Markup("The most frequent of {} edits is {} for {}: {} times ({} %).").format(
-        total, stands, expected, first.count, _percent(first.count / total)
+    yield Markup("Most often {}: {} of {} edits ({} %).").format(
+        _edit(first.reference, first.output),
+        first.count,
+        total,
+        _percent(first.count / total),
     )
     left_out = sum(one.count for one in found if not one.output)
     added = sum(one.count for one in found if not one.reference)
@@ -178,7 +180,7 @@ def _of_two(analysis: Analysis) -> Iterator[Markup]:
     yield from _largest_change(analysis, analysis.by_frequency, frequency)
     yield from _largest_change(analysis, analysis.by_length, "of {} symbols")
     for change in [one for one in analysis.changes if one.fewer][:2]:
-        yield Markup("With A {1} times {0}, with B {2} times.").format(
+        yield Markup("{}: {} times with A, {} times with B.").format(
             _edit(change.reference, change.output), *change.counts
         )
 
