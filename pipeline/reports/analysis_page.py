@@ -27,9 +27,6 @@ _MOST_EDITS = 4
 
 _CLUSTER = regex.compile(r"\X")
 
-#: What the symbols of each kind of target are called.
-_SYMBOL_NAMES = {"word": "symbols", "character": "characters", "wordpiece": "words"}
-
 
 def analysis_page(analysis: Analysis) -> str:
     """Returns the page of an analysis as HTML."""
@@ -41,7 +38,6 @@ def analysis_page(analysis: Analysis) -> str:
         analysis=analysis,
         names=["A", "B"] if len(models) > 1 else [""],
         is_comparison=len(models) > 1,
-        symbols_name=_SYMBOL_NAMES[analysis.kind],
         verdict=verdict(comparison_json(analysis)) if len(models) > 1 else "",
         findings=findings(analysis),
         metrics=[_metric(analysis, name) for name in metrics_of_kind(analysis.kind)],

@@ -14,9 +14,6 @@ from pocketseq.pipeline.reports.tables import span
 # Groups with fewer examples say little.
 _FEWEST = 10
 
-# A symbol that training has less often than this is rare.
-_RARE = 10
-
 
 def findings(analysis: Analysis) -> list[Markup]:
     """Returns what an analysis shows as sentences in HTML."""
@@ -59,13 +56,22 @@ def _unknown(analysis: Analysis, model: Answers) -> Iterator[Markup]:
 
 
 def _rare(analysis: Analysis, model: Answers) -> Iterator[Markup]:
-    rows = np.flatnonzero(np.array(analysis.frequencies) < _RARE)
-    if analysis.training.is_training and _differ(model, rows):
-        text = (
-            f"{{}} of {{}} sources ({{}} %) have a symbol that training saw fewer than "
-            f"{_RARE} times: {{}} % of those are wrong, {{}} % of the others."
-        )
-        yield _apart(analysis, model, rows, text)
+    """The rarest symbols that make a clear difference."""
+    unknown = {row for one in analysis.unknown(model) for row in one.rows.tolist()}
+    for group in analysis.by_frequency[1:] if analysis.training.is_training else ():
+        rows = np.flatnonzero(np.array(analysis.frequencies) < group.first)
+        if _differ(model, rows) and set(rows.tolist()) != unknown:
+            how_often = (
+                f"saw fewer than {group.first:,} times"
+                if group.first > 1
+                else "never saw"
+            )
+            text = (
+                f"{{}} of {{}} sources ({{}} %) have a symbol that training "
+                f"{how_often}: {{}} % of those are wrong, {{}} % of the others."
+            )
+            yield _apart(analysis, model, rows, text)
+            return
 
 
 def _long(analysis: Analysis, model: Answers) -> Iterator[Markup]:
@@ -174,9 +180,8 @@ def _of_two(analysis: Analysis) -> Iterator[Markup]:
     only_a = len(analysis.rows(False, True))
     only_b = len(analysis.rows(True, False))
     yield Markup("Only A gets {} right, only B gets {} right.").format(only_a, only_b)
-    frequency = "whose rarest symbol training saw {} times"
-    if not analysis.training.is_training:
-        frequency = "whose rarest symbol stands {} times in this file"
+    where = "training" if analysis.training.is_training else "this file"
+    frequency = f"whose rarest symbol stands {{}} times in {where}"
     yield from _largest_change(analysis, analysis.by_frequency, frequency)
     yield from _largest_change(analysis, analysis.by_length, "of {} symbols")
     for change in [one for one in analysis.changes if one.fewer][:2]:
