@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pocketseq.pipeline.training.loop import Summary
-    from pocketseq.pipeline.translation import Translation
+    from pocketseq.pipeline.translation import Token, Translation
 
 # Exit statuses of signals, as shells have them: 128 plus the number of the signal.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -214,6 +214,12 @@ _quiet_option = click.option(
     "--quiet", is_flag=True, help="No progress, only warnings and errors."
 )
 
+_report_option = click.option(
+    "--report",
+    metavar="FILE",
+    help="Write a page there, HTML that loads nothing: what goes wrong, and where.",
+)
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pocketseq")
@@ -370,7 +376,7 @@ def check_command(
     if as_json:
         _print(json.dumps(found, ensure_ascii=False))
     else:
-        from pocketseq.pipeline.reports.findings import findings_text
+        from pocketseq.pipeline.reports.check_text import findings_text
 
         _print(findings_text(found))
     if strict and found["wrong"]:
@@ -439,6 +445,7 @@ def distill_command(
     metavar="FILE",
     help="Write the wrong outputs there, with sources and references.",
 )
+@_report_option
 @click.option(
     "--skip-bad-lines",
     is_flag=True,
@@ -451,6 +458,7 @@ def evaluate_command(
     beam: int | None,
     as_json: bool,
     errors_file: str | None,
+    report: str | None,
     skip_bad_lines: bool,
 ) -> None:
     """Measure a model on FILE, or on a part of a dictionary such as cmudict:test.
@@ -463,17 +471,62 @@ def evaluate_command(
         target=target,
         beam_size=beam,
         errors=errors_file,
+        report=report,
         skip_bad_lines=skip_bad_lines,
     )
     if as_json:
         _print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            _print(
-                f"{name:9} {value:.2f}"
-                if isinstance(value, float)
-                else f"{name:9} {value}"
-            )
+        return
+    from pocketseq.pipeline.reports.tables import evaluation_text
+
+    _print(evaluation_text(result))
+
+
+@main.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.argument("file")
+@click.option(
+    "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
+)
+@click.option("--beam", type=_BEAM, metavar="K", help="Search with a beam of K.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_report_option
+@click.option(
+    "--skip-bad-lines",
+    is_flag=True,
+    help="Count and skip lines that are not pairs, instead of stopping.",
+)
+def compare_command(
+    a: str,
+    b: str,
+    file: str,
+    target: str | None,
+    beam: int | None,
+    as_json: bool,
+    report: str | None,
+    skip_bad_lines: bool,
+) -> None:
+    """Compare two models, A and B, on FILE.
+
+    Each is a run folder, a SavedModel folder or a .tflite file; FILE is as for
+    evaluate. Both are measured as the target of A says.
+    """
+    result = pocketseq.compare(
+        a,
+        b,
+        file,
+        target=target,
+        beam_size=beam,
+        report=report,
+        skip_bad_lines=skip_bad_lines,
+    )
+    if as_json:
+        _print(json.dumps(result, ensure_ascii=False))
+        return
+    from pocketseq.pipeline.reports.tables import comparison_text
+
+    _print(comparison_text(result))
 
 
 @main.command("translate")
@@ -511,9 +564,12 @@ def translate_command(
         )
     for block in [texts] if texts else _input_blocks():
         found = translator.translate(block, beam_size=beam, n_best=n_best)
+        tokens: Iterator[list[Token]] = iter(())
+        if alignment:
+            tokens = iter(translator.tokens([one for best in found for one in best]))
         for best in found:
             for translation in best:
-                _print(_shown(translation, scores, alignment))
+                _print(_shown(translation, scores, alignment, next(tokens, None)))
             # Readers count N lines per text, but an empty text has one translation.
             for _ in range(0 if alignment else n_best - len(best)):
                 _print("-inf\t" if scores else "")
@@ -678,7 +734,9 @@ def _utf_8_lines(stream: Iterable[bytes]) -> Iterator[str]:
             ) from error
 
 
-def _shown(translation: Translation, scores: bool, alignment: bool) -> str:
+def _shown(
+    translation: Translation, scores: bool, alignment: bool, tokens: list[Token] | None
+) -> str:
     """Returns the line that ``translate`` prints for a translation."""
     if alignment:
         # translate_command has refused models that give none.
@@ -691,12 +749,17 @@ def _shown(translation: Translation, scores: bool, alignment: bool) -> str:
                 "alignment": [
                     [round(float(weight), 5) for weight in row] for row in rows
                 ],
+                **({} if tokens is None else {"tokens": [_rounded(t) for t in tokens]}),
             },
             ensure_ascii=False,
         )
     if scores:
         return f"{translation.score:.4f}\t{translation.text}"
     return translation.text
+
+
+def _rounded(token: Token) -> dict[str, Any]:
+    return {"text": token.text, "probability": round(token.probability, 5)}
 
 
 def _start_logging() -> None:

@@ -43,8 +43,8 @@ def main(run: str, quantize: str, count: int) -> None:
         token_counts,
     )
     from pocketseq.export.recipes import RECIPES
+    from pocketseq.pipeline.data.corpora import training_corpora
     from pocketseq.pipeline.runs import open_run
-    from pocketseq.pipeline.training.preparation import training_corpora
 
     if quantize not in RECIPES:
         expected = ", ".join(sorted(RECIPES))

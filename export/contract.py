@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.text.known import KnownText
 from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.translation import Knowledge
 
 #: The tensors of a signature: code points in; code points, score and alignment out.
 TEXT = "text"
@@ -211,6 +214,32 @@ class Manifest:
         """The licence of the training data."""
         return self.recipe["data"]["license"]
 
+    def knowledge(self, files: Mapping[str, bytes] | None = None) -> Knowledge:
+        """Returns what the model tells of itself.
+
+        Args:
+            files: The files inside a ``.tflite`` file by name, of which the
+                vocabularies are read; None: there are none.
+
+        Raises:
+            ValueError: A vocabulary is damaged.
+        """
+        files = files or {}
+        source, target = (
+            KnownText(side.tokenizer, side.normalization, _pieces(files.get(name)))
+            for side, name in (
+                (self.source, SOURCE_VOCABULARY), (self.target, TARGET_VOCABULARY),
+            )
+        )  # fmt: skip
+        # Of a file only the name is here, and another file may have it.
+        training = Corpus(str(self.recipe["data"].get("train", "")))
+        return Knowledge(
+            source,
+            target,
+            self.length_penalty,
+            training if training.is_installed else None,
+        )
+
     def to_json(self) -> str:
         """Returns the text of ``manifest.json``."""
         values = asdict(self)
@@ -262,6 +291,14 @@ def is_bundle_manifest(text: str) -> bool:
         case {"format": 1, "signatures": {}, "models": {}, "recipe": {}}:
             return True
     return False
+
+
+def _pieces(vocabulary: bytes | None) -> tuple[str, ...] | None:
+    """Reads a vocabulary: a piece per line, of which JSON escapes some characters."""
+    if vocabulary is None:
+        return None
+    lines = vocabulary.decode().split("\n")[:-1]
+    return tuple(json.loads(f'"{line}"') for line in lines)
 
 
 # Tells "there is no default" from the default None.

@@ -23,11 +23,10 @@ from pocketseq.export.contract import (
 )
 from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.configuration import Config
-from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.data.corpora import Corpus, training_corpora
 from pocketseq.pipeline.errors import UserError, writing
 from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.runs import Run
-from pocketseq.pipeline.training.preparation import training_corpora
 from pocketseq.pipeline.translation import Translation
 from pocketseq.pipeline.translator import ModelTranslator
 

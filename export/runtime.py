@@ -21,7 +21,13 @@ from pocketseq.export.contract import (
 )
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
+from pocketseq.pipeline.translation import (
+    NO_SCORE,
+    Knowledge,
+    Token,
+    Translation,
+    prepare,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +79,7 @@ class Translator:
                 "weights are damaged; exporting again adds one", path,
             )  # fmt: skip
         self.manifest = container.manifest
+        self._files = container.files
         self.target_kind = self.manifest.target.tokenizer
         self.target_normalization = self.manifest.target.normalization
         # A thread may come back to it: a signal handler may fork within a call.
@@ -92,6 +99,11 @@ class Translator:
         with _refused_by_runtime(path):
             for one in self.lengths:
                 self.run(np.zeros((1, one), np.int32))
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the manifest and the vocabularies inside the file say of the model."""
+        return self.manifest.knowledge(self._files)
 
     def __call__(self, text: str) -> str:
         """Returns the best translation of one text, a string."""
@@ -121,6 +133,10 @@ class Translator:
             self._translate(text, beam, n_best)
             for text in prepare(texts, self.max_code_points)
         ]
+
+    def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
+        """Returns an empty list: the outputs hold one score for a whole text."""
+        return []
 
     def run(
         self, code_points: np.ndarray, *, beam: bool = False

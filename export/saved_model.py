@@ -32,7 +32,13 @@ from pocketseq.export.graph.writing import write
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.search import Hypotheses
 from pocketseq.pipeline.text.special import PAD
-from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
+from pocketseq.pipeline.translation import (
+    NO_SCORE,
+    Knowledge,
+    Token,
+    Translation,
+    prepare,
+)
 from pocketseq.pipeline.translator import ModelTranslator
 
 logger = logging.getLogger(__name__)
@@ -218,6 +224,11 @@ class SavedModelTranslator:
         self.target_normalization = self.manifest.target.normalization
         self._loaded = tf.saved_model.load(str(folder))
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the manifest says of the model; it does not tell the vocabularies."""
+        return self.manifest.knowledge()
+
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, n_best: int = 1
     ) -> list[list[Translation]]:
@@ -248,6 +259,10 @@ class SavedModelTranslator:
                     ]
                 )
         return results
+
+    def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
+        """Returns an empty list: the outputs hold one score for a whole text."""
+        return []
 
     def _signature(
         self, beam_size: int | None, n_best: int

@@ -5,10 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.text.known import KnownText
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
@@ -43,12 +45,47 @@ class Translation:
     places: tuple[int, ...] | None = None
 
 
+class Token(NamedTuple):
+    """One token of an output: what it wrote, and how probable it was.
+
+    The end token writes nothing.
+    """
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a model tells of itself.
+
+    ``source``, ``target``: its two sides. ``length_penalty``: of its scores.
+    ``training``: the pairs that it has learned from, which may no longer be there;
+    None: it does not tell.
+    """
+
+    source: KnownText
+    target: KnownText
+    length_penalty: float
+    training: Corpus | None
+
+    def log_probability(self, translation: Translation) -> float | None:
+        """Returns the log-probability of a whole output, end token included.
+
+        None where the vocabulary, and so the number of tokens, is not known.
+        """
+        tokens = self.target.count_tokens(translation.text)
+        if tokens is None:
+            return None
+        return translation.score * tokens**self.length_penalty
+
+
 class TextTranslator(Protocol):
     """A model that translates texts, in whatever form: Keras, SavedModel, ``.tflite``.
 
     ``gives_alignment``: whether translations come with an alignment. ``target_kind``:
     the kind of the target tokenizer. ``target_normalization``: texts are compared in
-    its normal form.
+    its normal form. ``knowledge``: what else it tells of itself.
     """
 
     @property
@@ -59,6 +96,9 @@ class TextTranslator(Protocol):
 
     @property
     def target_normalization(self) -> Normalization: ...  # noqa: D102
+
+    @property
+    def knowledge(self) -> Knowledge: ...  # noqa: D102
 
     def translate(
         self, texts: Sequence[str], *, beam_size: int | None = None, n_best: int = 1
@@ -79,6 +119,18 @@ class TextTranslator(Protocol):
             UserError: The model has no search with such a beam, or the beam does not
                 hold ``n_best``.
             TypeError: ``texts`` is one string.
+        """
+        ...
+
+    def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
+        """Returns the tokens of some translations, with their probabilities.
+
+        Args:
+            translations: Some that this translator has made.
+
+        Returns:
+            A list for each; an empty list where the model gives no more than the score
+            of a whole text.
         """
         ...
 

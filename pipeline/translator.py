@@ -9,18 +9,29 @@ import numpy as np
 import tensorflow as tf
 
 from pocketseq.pipeline.configuration import Config
+from pocketseq.pipeline.data.corpora import training_corpora
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.model import EncoderDecoder
-from pocketseq.pipeline.search import Hypotheses, LengthBound
+from pocketseq.pipeline.search import Hypotheses, LengthBound, log_softmax
 from pocketseq.pipeline.text.composition import Composition, composition_of
-from pocketseq.pipeline.text.special import END, PAD
+from pocketseq.pipeline.text.known import KnownText
+from pocketseq.pipeline.text.special import END, PAD, START
 from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.text.writing import write
-from pocketseq.pipeline.translation import NO_SCORE, Translation, prepare
+from pocketseq.pipeline.translation import (
+    NO_SCORE,
+    Knowledge,
+    Token,
+    Translation,
+    prepare,
+)
 
 # Rows of a batch. More brings no speed on a CPU and costs memory.
 _ROWS = 256
+
+# Of a batch of outputs that are given: logits of a large vocabulary take much memory.
+_FORCED_ROWS = 32
 
 
 class ModelTranslator:
@@ -87,6 +98,17 @@ class ModelTranslator:
             "length_bound": self.length_bound,
             "length_penalty": self.config.search.length_penalty,
         }
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """The model's two sides, and the corpus that it was trained on."""
+        source, target = (
+            KnownText(side.kind, side.normalization, side.pieces)
+            for side in (self.source_tokenizer, self.target_tokenizer)
+        )
+        training, _ = training_corpora(self.config)
+        penalty = self.config.search.length_penalty
+        return Knowledge(source, target, penalty, training)
 
     @cached_property
     def composition(self) -> Composition | None:
@@ -176,6 +198,56 @@ class ModelTranslator:
             ).get_concrete_function()
         return self._searches[key]
 
+    def forced_logits(
+        self, sources: Sequence[str], token_ids: Sequence[Sequence[int]]
+    ) -> tf.Tensor:
+        """Returns the logits at each step of outputs that are given.
+
+        Args:
+            sources: Texts, as translations have them.
+            token_ids: For each, the target tokens, end token included.
+
+        Returns:
+            float32 ``(texts, steps, vocabulary)``; of no meaning after the last token.
+        """
+        source_ids = self.source_tokenizer.tokenize(tf.constant(sources))
+        rows = tf.ragged.constant(token_ids, tf.int32, ragged_rank=1)
+        target_ids = rows.to_tensor(PAD)
+        start = tf.fill([len(sources), 1], START)
+        logits, _ = self.model(
+            source_ids.to_tensor(PAD),
+            tf.cast(source_ids.row_lengths(), tf.int32),
+            tf.concat([start, target_ids[:, :-1]], axis=1),
+        )
+        return logits
+
+    def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
+        """Returns the tokens of some translations, with their probabilities.
+
+        The model reads each output once more. The logarithms of the probabilities add
+        up to the score, times (number of tokens) ** length penalty.
+
+        Args:
+            translations: Some that this translator has made.
+
+        Returns:
+            A list for each, the end token last, if there is one; without the tokens
+            that the longest text had no room for.
+
+        Raises:
+            ValueError: A translation has no tokens.
+        """
+        found: list[list[Token]] = [[] for _ in translations]
+        rows = [row for row, one in enumerate(translations) if _ids_of(one)]
+        for first in range(0, len(rows), _FORCED_ROWS):
+            block = rows[first : first + _FORCED_ROWS]
+            ids = [_ids_of(translations[row]) for row in block]
+            logits = self.forced_logits([translations[i].source for i in block], ids)
+            log_p = log_softmax(tf.cast(logits, tf.float32)).numpy()
+            for row, one, steps in zip(block, ids, log_p, strict=True):
+                found[row] = _tokens(translations[row], one, steps)
+        return found
+
     def token_alignment(
         self, translation: Translation
     ) -> tuple[list[str], list[str], np.ndarray]:
@@ -225,6 +297,29 @@ class ModelTranslator:
             source, written.text, float(score), written.alignment, token_ids,
             written.pieces, written.places,
         )  # fmt: skip
+
+
+def _ids_of(translation: Translation) -> tuple[int, ...]:
+    """Returns the token ids of a translation.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if translation.token_ids is None:
+        raise ValueError("expected a translation with tokens")
+    return translation.token_ids
+
+
+def _tokens(
+    translation: Translation, ids: Sequence[int], log_p: np.ndarray
+) -> list[Token]:
+    """Returns the tokens of an output, given the log-probabilities ``(steps, ids)``."""
+    probabilities = np.exp(log_p[np.arange(len(ids)), list(ids)]).tolist()
+    pieces = list(translation.pieces or ())
+    tokens = list(map(Token, pieces, probabilities))
+    if ids[-1] == END:
+        tokens.append(Token("", probabilities[-1]))
+    return tokens
 
 
 def batches_of_like_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -12,7 +12,7 @@ from pocketseq.pipeline.configuration import load_recipe, override
 from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import errors
-from pocketseq.pipeline.reports.findings import findings_text
+from pocketseq.pipeline.reports.check_text import findings_text
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
 import json
 import logging
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import click.testing
+import numpy as np
 import pytest
 from conftest import backwards
 
 import pocketseq
 from pocketseq.cli import main
+from pocketseq.pipeline.runs import read_arrays, write_arrays
 
 TINY = [
     "target.tokenizer=word", "source.max_code_points=8", "target.max_code_points=16",
@@ -19,7 +23,8 @@ TINY = [
 ]  # fmt: skip
 
 COMMANDS = [
-    "train", "check", "distill", "evaluate", "translate", "export", "benchmark",
+    "train", "check", "distill", "evaluate", "compare", "translate", "export",
+    "benchmark",
 ]  # fmt: skip
 
 
@@ -129,7 +134,7 @@ def test_scores_come_before_the_text(model):
 def test_the_alignment_is_a_json_object_a_line(model):
     lines = output_of("translate", *model, "--alignment", "cafe", "\u00e9")
     first, second = map(json.loads, lines)
-    assert set(first) == {"text", "translation", "score", "alignment"}
+    assert set(first) == {"text", "translation", "score", "alignment", "tokens"}
     assert first["text"] == "cafe"
     assert first["translation"] == backwards("cafe")
     assert [len(row) for row in first["alignment"]] == [4] * len(backwards("cafe"))
@@ -137,6 +142,25 @@ def test_the_alignment_is_a_json_object_a_line(model):
         assert sum(row) == pytest.approx(1, abs=1e-3)
     assert second["text"] == "\u00e9"
     assert "\u00e9" in lines[1]
+
+
+def test_the_probabilities_of_tokens_make_up_the_score(model):
+    (line,) = output_of("translate", *model, "--alignment", "cafe")
+    found = json.loads(line)
+    # The last is the end token.
+    texts = [token["text"] for token in found["tokens"]]
+    assert texts == [*found["translation"].split(), ""]
+    logs = [math.log(token["probability"]) for token in found["tokens"]]
+    assert sum(logs) / len(logs) == pytest.approx(found["score"], abs=1e-4)
+
+
+def test_the_n_best_have_their_own_tokens(model):
+    arguments = ["--beam", "3", "--n-best", "3", "--alignment", "cafe", "", "fed"]
+    lines = list(map(json.loads, output_of("translate", *model, *arguments)))
+    assert [line["text"] for line in lines].count("") == 1
+    for found in lines:
+        texts = [token["text"] for token in found["tokens"] if token["text"]]
+        assert " ".join(texts) == found["translation"]
 
 
 def test_a_text_with_fewer_translations_has_as_many_lines(model):
@@ -272,15 +296,24 @@ def test_evaluate_prints_one_json_object(model, test_file):
     (line,) = output_of("evaluate", *model, "--json", test_file)
     result = json.loads(line)
     # "B1 B1" against "A0 X X": three edits; 4 + 2 + 3 + 3 symbols.
-    assert result == {
-        "examples": 4, "wer": pytest.approx(25.0), "per": pytest.approx(100 * 3 / 12)
-    }  # fmt: skip
+    expected = {"examples": 4, "wer": 25.0, "per": 100 * 3 / 12}
+    assert {name: result.pop(name) for name in expected} == pytest.approx(expected)
+    assert set(result) == {"intervals", "confidence"}
+    # Of four outputs 20 % are one: that with the lowest score.
+    rejections = result["confidence"]["rejections"]
+    assert [one["rejected"] for one in rejections] == [0, 0, 1]
 
 
 def test_evaluate_prints_a_line_for_each_measure(model, test_file):
     lines = output_of("evaluate", *model, test_file)
-    values = dict(line.split() for line in lines)
+    values = dict(line.split()[:2] for line in lines[:3])
     assert values == {"examples": "4", "wer": "25.00", "per": "25.00"}
+    assert "(95 %: 0.0 to 75.0)" in lines[1]
+    rejecting, calibration = lines[3:6], lines[6:]
+    for percent, line in zip((5, 10, 20), rejecting, strict=True):
+        assert line.startswith(f"rejecting {percent} % (score below -")
+        assert line.endswith(" % of the wrong outputs")
+    assert len(calibration) == 1 and "calibration error" in calibration[0]
 
 
 def test_evaluate_with_a_beam_reads_parallel_files(model, test_file):
@@ -289,7 +322,10 @@ def test_evaluate_with_a_beam_reads_parallel_files(model, test_file):
     Path("a.tgt").write_text("".join(f"{backwards(word)}\n" for word in words))
     arguments = ["--beam", "3", "--json", "a.src", "--target", "a.tgt"]
     (line,) = output_of("evaluate", *model, *arguments)
-    assert json.loads(line) == {"examples": 2, "wer": 0, "per": 0}
+    found = json.loads(line)
+    assert (found["examples"], found["wer"], found["per"]) == (2, 0, 0)
+    # Nothing is wrong, so nothing can be caught.
+    assert [one["caught"] for one in found["confidence"]["rejections"]] == 3 * [None]
 
 
 def test_evaluate_writes_what_was_wrong(model, test_file):
@@ -318,6 +354,82 @@ def test_evaluate_says_which_lines_are_broken(model, test_file):
 def test_a_file_for_errors_that_cannot_be_written_is_a_mistake(model, test_file):
     arguments = ["--errors", "nowhere/errors.tsv", test_file]
     assert "nowhere/errors.tsv" in mistake_in("evaluate", *model, *arguments)
+
+
+def test_evaluate_writes_a_page(model, test_file):
+    output_of("evaluate", *model, test_file, "--report", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    # What is wrong, and what it should be; the letters were counted in training.
+    assert "<!doctype html>" in page
+    assert '<bdi class="text">bb</bdi>' in page
+    assert "stands in train.tsv, the training pairs" in page
+    output_of("evaluate", *model, test_file, "--report", "page.html")
+
+
+# Comparing.
+
+
+@pytest.fixture
+def weaker(trained_run, tmp_path):
+    """The same run with the weights of its last encoder blurred: some words wrong."""
+    folder = tmp_path / "weaker"
+    shutil.copytree(trained_run.folder, folder)
+    arrays = read_arrays(folder / "best.npz")
+    generator = np.random.default_rng(0)
+    noisy = {
+        name: array + generator.normal(0, 0.12, array.shape).astype(array.dtype)
+        for name, array in arrays.items()
+    }
+    write_arrays(folder / "best.npz", noisy)
+    return folder
+
+
+def test_compare_counts_what_only_one_model_gets_right(
+    trained_run, weaker, corpus_folder
+):
+    dev = corpus_folder / "dev.tsv"
+    (line,) = output_of("compare", trained_run.folder, weaker, dev, "--json")
+    found = json.loads(line)
+    wrong = {}
+    for name, folder in (("a", trained_run.folder), ("b", weaker)):
+        output_of("evaluate", "--model", folder, dev, "--errors", f"{name}.tsv")
+        lines = Path(f"{name}.tsv").read_text().splitlines()
+        wrong[name] = {line.split("\t")[0] for line in lines}
+    assert wrong["b"] - wrong["a"]
+    assert found["only_a_right"] == len(wrong["b"] - wrong["a"])
+    assert found["only_b_right"] == len(wrong["a"] - wrong["b"])
+    assert found["both_wrong"] == len(wrong["a"] & wrong["b"])
+    assert found["examples"] == found["a"]["examples"] == 150
+    assert found["a"]["model"] == str(trained_run.folder)
+    assert found["a"]["wer"] == pytest.approx(100 * len(wrong["a"]) / 150)
+    named = {one["source"] for one in found["differences"]}
+    assert named == wrong["a"] ^ wrong["b"]
+    assert 0 < found["p_value"] <= 1
+
+
+def test_compare_shows_tables_and_writes_a_page(trained_run, weaker, test_file):
+    models = [trained_run.folder, weaker]
+    lines = output_of("compare", *models, test_file, "--report", "page.html")
+    text = "\n".join(lines)
+    assert lines[0] == f"A  {trained_run.folder}" and "examples of test.tsv" in text
+    for title in (
+        "B - A",
+        "only A right",
+        "length of the source",
+        "times in train.tsv",
+    ):
+        assert title in text
+    assert "Comparison of two models" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_model_compared_with_itself_is_the_same(trained_run, test_file):
+    folder = trained_run.folder
+    lines = output_of("compare", folder, folder, test_file)
+    assert "Both have the same WER." in lines
+    (line,) = output_of("compare", folder, folder, test_file, "--json")
+    found = json.loads(line)
+    assert (found["difference"], found["p_value"]) == (0, 1)
+    assert found["only_a_right"] == found["only_b_right"] == 0
 
 
 # Training.
@@ -558,10 +670,13 @@ def test_a_saved_model_gives_its_n_best(model, saved_model):
 def test_a_saved_model_is_evaluated_as_the_run_is(model, saved_model, test_file):
     for more in ([], ["--beam", "3"]):
         expected, found = (
-            output_of("evaluate", *one, "--json", test_file, *more)
+            json.loads(*output_of("evaluate", *one, "--json", test_file, *more))
             for one in (model, saved_model)
         )
+        confidences = [one.pop("confidence") for one in (expected, found)]
         assert found == expected
+        first, second = (one["calibration_error"] for one in confidences)
+        assert first == pytest.approx(second, abs=0.1)  # scores are rounded anew
 
 
 def test_the_alignment_of_a_saved_model_is_a_mistake(saved_model):

@@ -10,6 +10,7 @@ import pytest
 from conftest import backwards
 
 import pocketseq
+from pocketseq.export.runtime import read_manifest
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.runs import Run
 
@@ -67,6 +68,61 @@ def test_a_tflite_file_is_opened_and_answers_without_tensorflow(exported):
     text, modules = json.loads(done.stdout)
     assert text == backwards("bead")
     assert not {"tensorflow", "keras"} & set(modules)
+
+
+def test_a_tflite_file_is_measured_and_shown_without_tensorflow(
+    trained_run, exported, corpus_folder, tmp_path
+):
+    code = (
+        "import sys, json, pocketseq\n"
+        "model, file, page = sys.argv[1:]\n"
+        "result = pocketseq.evaluate(model, file, report=page)\n"
+        "pocketseq.compare(model, model, file)\n"
+        "print(json.dumps([result, sorted(sys.modules)]))\n"
+    )
+    model, page = exported / "model-float32.tflite", tmp_path / "page.html"
+    done = subprocess.run(
+        [sys.executable, "-c", code, model, corpus_folder / "dev.tsv", page],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found, modules = json.loads(done.stdout)
+    assert not {"tensorflow", "keras"} & set(modules)
+    expected = pocketseq.evaluate(trained_run.folder, corpus_folder / "dev.tsv")
+    confidences = [one.pop("confidence") for one in (found, expected)]
+    assert found == expected
+    # Scores of the file and of Keras agree to three decimals.
+    first, second = (one["calibration_error"] for one in confidences)
+    assert first == pytest.approx(second, abs=0.5)
+    assert "stands in this file" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["saved_model", "model-float32.tflite"])
+def test_an_exported_model_tells_what_it_knows(trained_run, exported, form):
+    expected = trained_run.load().knowledge
+    found = pocketseq.load(exported / form).knowledge
+    assert found.length_penalty == expected.length_penalty
+    assert found.training is None  # of a file, an export keeps the name only
+    for side, other in (
+        (found.source, expected.source), (found.target, expected.target),
+    ):  # fmt: skip
+        assert (side.kind, side.normalization) == (other.kind, other.normalization)
+        assert side.pieces == (other.pieces if form != "saved_model" else None)
+
+
+def test_an_exported_model_of_the_dictionary_knows_its_training_pairs(exported):
+    manifest = read_manifest(exported / "model-float32.tflite")
+    manifest.recipe["data"]["train"] = "cmudict:train"
+    training = manifest.knowledge().training
+    assert training is not None and training.source == "cmudict:train"
+
+
+def test_a_run_is_compared_with_its_export(trained_run, exported, corpus_folder):
+    found = pocketseq.compare(
+        trained_run.folder, exported / "model-float32.tflite", corpus_folder / "dev.tsv"
+    )
+    assert found["only_a_right"] == found["only_b_right"] == 0
+    assert found["counted_in"] == "train.tsv"
+    assert found["a"]["wer"] == found["b"]["wer"]
 
 
 def test_a_run_is_trained_gone_on_with_and_fine_tuned(corpus_folder, tmp_path):

@@ -25,9 +25,13 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
     "pocketseq",
     "pocketseq.export.runtime",
+    "pocketseq.pipeline.analysis.results",
     "pocketseq.pipeline.check",
     "pocketseq.pipeline.configuration",
-    "pocketseq.pipeline.reports.findings",
+    "pocketseq.pipeline.reports.analysis_page",
+    "pocketseq.pipeline.reports.check_text",
+    "pocketseq.pipeline.reports.progress",
+    "pocketseq.pipeline.reports.tables",
     "pocketseq.pipeline.text.matching",
 )
 

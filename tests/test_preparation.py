@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pocketseq.pipeline.configuration import fine_tuned, override
-from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.data.corpora import Corpus, training_corpora
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.runs import Run, read_arrays
 from pocketseq.pipeline.text.tokenizers import CharacterTokenizer
 from pocketseq.pipeline.training.loop import train
-from pocketseq.pipeline.training.preparation import start_run, training_corpora
+from pocketseq.pipeline.training.preparation import start_run
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pocketseq.pipeline.configuration import Config, override
+from pocketseq.pipeline.data.corpora import training_corpora
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.reports.journal import Journal
@@ -22,7 +23,6 @@ from pocketseq.pipeline.training.preparation import (
     check_conditions,
     check_unchanged,
     start_run,
-    training_corpora,
 )
 from pocketseq.pipeline.training.updater import Updater, new_updater
 from pocketseq.pipeline.translator import ModelTranslator

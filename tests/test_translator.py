@@ -79,6 +79,66 @@ def test_every_score_of_a_beam_equals_the_teacher_forced_score(translator, beam)
         assert one.score == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_tokens_of_a_translation_have_the_probabilities_of_the_model(
+    translator, beam
+):
+    translations = [one for best in beam for one in best if is_ended(one)]
+    found = translator.tokens(translations)
+    for one, tokens in zip(translations, found, strict=True):
+        assert [token.text for token in tokens] == [*one.text.split(), ""]
+        probabilities = [token.probability for token in tokens]
+        assert all(0 < p <= 1 for p in probabilities)
+        expected = one.score * len(tokens)  # the length penalty is 1
+        assert np.log(probabilities).sum() == pytest.approx(expected, abs=1e-3)
+    # One by one, by the model's own logits.
+    one, tokens = translations[0], found[0]
+    for count in range(1, len(tokens)):
+        start = " ".join(one.text.split()[:count])
+        whole = teacher_forced_score(translator, one.source, start) * (count + 1)
+        (ids,) = translator.target_tokenizer.tokenize([start]).to_list()
+        end = next_probability(translator, one.source, ids, END)
+        product = np.log([token.probability for token in tokens[:count]]).sum()
+        assert product + np.log(end) == pytest.approx(whole, abs=1e-3)
+
+
+def next_probability(translator, source, ids, token):
+    """How probable a token is after some others."""
+    (source_ids,) = translator.source_tokenizer.tokenize([source]).to_list()
+    logits, _ = translator.model(
+        tf.constant([source_ids]),
+        tf.constant([len(source_ids)]),
+        tf.constant([[START, *ids]]),
+    )
+    return tf.nn.softmax(logits[0, -1]).numpy()[token]
+
+
+def test_texts_without_tokens_have_none_and_others_keep_their_place(translator, greedy):
+    found = translator.tokens(greedy)
+    assert [bool(tokens) for tokens in found] == [bool(t.token_ids) for t in greedy]
+    assert found[TEXTS.index("")] == []
+    assert translator.tokens([]) == []
+    with pytest.raises(ValueError, match="expected a translation with tokens"):
+        translator.tokens([dataclasses.replace(greedy[1], token_ids=None)])
+
+
+def test_tokens_that_the_text_has_no_room_for_are_left_out(translator, greedy):
+    one = greedy[TEXTS.index("fedcb")]
+    cut = dataclasses.replace(one, pieces=one.pieces[:2], token_ids=one.token_ids[:4])
+    (whole,), (found,) = translator.tokens([one]), translator.tokens([cut])
+    assert [token.text for token in found] == list(one.pieces[:2])
+    for token, other in zip(found, whole, strict=False):
+        assert token.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_a_translator_tells_what_it_knows(translator, corpus_folder):
+    found = translator.knowledge
+    assert (found.source.kind, found.target.kind) == ("character", "word")
+    assert found.source.unknown_in("abx") == ["x"]
+    assert found.target.unknown_in(f"{backwards('ab')} X9") == ["X9"]
+    assert found.training.source == str(corpus_folder / "train.tsv")
+    assert found.length_penalty == translator.config.search.length_penalty
+
+
 def test_one_text_at_a_time_gives_the_same_as_many(translator, greedy):
     for text, together in zip(TEXTS, greedy, strict=True):
         ((alone,),) = translator.translate([text])

@@ -57,9 +57,9 @@ def tokenizers_and_batches(
     them, each with the number of its epoch.
     """
     from pocketseq.pipeline.data.batches import training_batches
+    from pocketseq.pipeline.data.corpora import training_corpora
     from pocketseq.pipeline.data.lengths import choose_buckets, measure_lengths
     from pocketseq.pipeline.runs import Run
-    from pocketseq.pipeline.training.preparation import training_corpora
 
     pairs, _ = training_corpora(config)
     source, target = Run(folder).load_tokenizers()

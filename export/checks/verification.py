@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
+from pocketseq.pipeline.analysis.significance import paired_differences
 from pocketseq.pipeline.evaluation import METRICS, in_normal_form
 from pocketseq.pipeline.search import Chosen, best_candidates
 from pocketseq.pipeline.text.normalization import NO_NORMALIZATION, Normalization
@@ -25,7 +26,8 @@ NEAR_TIE = 1e-4
 SCORE_TOLERANCE = 1e-3
 ALIGNMENT_TOLERANCE = 1e-2
 
-_RESAMPLES = 2000
+# The share of resamples in which a real loss shows.
+_SURE = 0.95
 
 # Near ties are rare: where more texts differ, something is wrong.
 _MOST_TIES = 100
@@ -267,7 +269,7 @@ def step_margins(
     margins: list[np.ndarray] = []
     for first in range(0, len(sources), _ROWS):
         rows = slice(first, first + _ROWS)
-        logits = _forced(translator, sources[rows], token_ids[rows])
+        logits = translator.forced_logits(sources[rows], token_ids[rows])
         best = tf.math.top_k(tf.gather(logits, possible, axis=-1), 2).values
         margins += [
             row[: len(ids)]
@@ -276,23 +278,6 @@ def step_margins(
             )
         ]
     return margins
-
-
-def _forced(
-    translator: ModelTranslator,
-    sources: Sequence[str],
-    token_ids: Sequence[Sequence[int]],
-) -> tf.Tensor:
-    """Returns the logits ``(texts, steps, vocabulary)`` under forced tokens."""
-    source_ids = translator.source_tokenizer.tokenize(tf.constant(sources))
-    target_ids = tf.ragged.constant(token_ids, tf.int32, ragged_rank=1).to_tensor(PAD)
-    start = tf.fill([len(sources), 1], START)
-    logits, _ = translator.model(
-        source_ids.to_tensor(PAD),
-        tf.cast(source_ids.row_lengths(), tf.int32),
-        tf.concat([start, target_ids[:, :-1]], axis=1),
-    )
-    return logits
 
 
 def translate_timed(
@@ -334,7 +319,8 @@ def quality_loss(
     """Measures how much worse a file's texts are than the Keras model's.
 
     A paired bootstrap over the examples decides whether a loss is real: it is if the
-    file is worse in 95 % of the resamples.
+    file is worse in 95 % of the resamples
+    (:mod:`pocketseq.pipeline.analysis.significance`).
 
     Args:
         references: A list with the acceptable texts of each example.
@@ -344,29 +330,17 @@ def quality_loss(
 
     Returns:
         :class:`Loss`.
-
-    References: Koehn 2004, "Statistical significance tests for machine translation
-    evaluation".
     """
     measured = METRICS[metric]
     before, after = (
         measured.statistics(*in_normal_form(references, texts, normalization))
         for texts in (expected, actual)
     )
-
-    def lost(rows: slice | np.ndarray) -> float:
-        was, is_now = (
-            measured.goodness(measured.of_sums(part[rows].sum(axis=0)))
-            for part in (before, after)
-        )
-        return was - is_now
-
-    points = lost(slice(None))
-    if points <= 0:
-        return Loss(points, False)
-    random = np.random.default_rng(0)
-    worse = [
-        lost(random.integers(0, len(before), len(before))) > 0
-        for _ in range(_RESAMPLES)
-    ]
-    return Loss(points, bool(np.mean(worse) >= 0.95))
+    was, is_now = (
+        measured.goodness(measured.of_sums(part.sum(axis=0)))
+        for part in (before, after)
+    )
+    if was <= is_now:
+        return Loss(was - is_now, False)
+    worse = paired_differences(measured, before, after) < 0
+    return Loss(was - is_now, bool(np.mean(worse) >= _SURE))

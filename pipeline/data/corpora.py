@@ -4,6 +4,8 @@ A corpus is read again each time it is iterated, line by line, so that memory do
 grow with it. All text leaves here in NFC.
 """
 
+from __future__ import annotations
+
 import glob
 import gzip
 import hashlib
@@ -13,13 +15,16 @@ import logging
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pocketseq.pipeline.data.installed import installed, is_installed
 from pocketseq.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pocketseq.pipeline.configuration import Config
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +91,11 @@ class Corpus:
                     raise self._error([item], 1)
             elif self._belongs(item.source):
                 yield item
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the pairs come from an installed package, the same everywhere."""
+        return is_installed(self.source)
 
     @property
     def _shares_files(self) -> bool:
@@ -165,7 +175,7 @@ class Corpus:
                 del references[heapq.heappop(largest)[1]]
         return references
 
-    def _items(self) -> "Iterator[Pair | BrokenLine]":
+    def _items(self) -> Iterator[Pair | BrokenLine]:
         if corpus := installed(self.source):
             return itertools.starmap(Pair, corpus.pairs())
         if self.target is None:
@@ -190,6 +200,35 @@ class Corpus:
         # The first byte has already decided which part of a dictionary this is.
         digest = content_hash(source)
         return digest % 2**32 if is_installed(self.source) else digest >> 32
+
+    def _error(self, shown: list[BrokenLine], count: int) -> UserError:
+        lines = "".join(f"\n  {line}" for line in shown)
+        more = f", the first {len(shown)} of them" if count > len(shown) else ""
+        return UserError(
+            f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
+            f"(--skip-bad-lines passes over them):{lines}"
+        )
+
+
+def training_corpora(
+    config: Config, shard: tuple[int, int] = (0, 1)
+) -> tuple[Corpus, Corpus]:
+    """Returns the training and the dev corpus of a configuration.
+
+    Args:
+        config: The recipe.
+        shard: Which part of the training corpus; see :class:`Corpus`.
+    """
+    data = config.data
+    whole = Corpus(data.train, data.train_target or None, data.skip_bad_lines)
+    train = replace(whole, shard=shard)
+    if data.dev:
+        dev = Corpus(data.dev, data.dev_target or None, data.skip_bad_lines)
+        return train, dev
+    return (
+        replace(train, part=("train", data.dev_share)),
+        replace(whole, part=("dev", data.dev_share), limit=data.dev_texts),
+    )
 
 
 def content_hash(text: str) -> int:

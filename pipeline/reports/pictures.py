@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from pocketseq.pipeline.reports.signs import visible
+
 # Of matplotlib, which is imported late, and whose types are wider than what is here.
 _Figure: TypeAlias = Any
 _Axes: TypeAlias = Any
@@ -33,11 +35,6 @@ _NUMBER_EVERY = 25
 _LONGEST_LABEL, _LONGEST_TITLE = 20, 200  # characters; the rest is cut
 _MOST_WITH_PERCENTS = 20  # rows or columns; with more, percents would be noise
 _MOST_WITH_ONE_SIDE = 30  # with more, labels stand on the far sides too
-
-_SIGNS = {"\n": "↵", "\t": "⇥"}
-# Control characters, lone surrogates, private and unassigned code points, separators of
-# lines and paragraphs: no font has them, and some may not stand in an SVG file.
-_UNDRAWABLE = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")
 
 # Those that are installed are used; the first and the last come with matplotlib.
 _FONTS = (
@@ -109,7 +106,7 @@ def attention_picture(
         FigureCanvasAgg(figure)
         axes = _draw_cells(figure, weights)
         _draw_labels(axes, source_labels, target_labels)
-        _draw_title_and_scale(axes, _cut(_visible(title), _LONGEST_TITLE))
+        _draw_title_and_scale(axes, _cut(visible(title), _LONGEST_TITLE))
         file = io.BytesIO()
         # Without a date: equal input, equal bytes.
         metadata = {"Date": None} if format == "svg" else {}
@@ -119,32 +116,12 @@ def attention_picture(
     return file.getvalue()
 
 
-def _visible(text: str) -> str:
-    """Returns text as it can be drawn: in one line, and not just white.
-
-    Characters that would break the line, or that alone make up the text and would not
-    be seen (spaces, joiners), become a sign or a code such as ``U+200D``.
-    """
-    unseen = not any(map(str.isprintable, text))
-    shown = "".join(
-        _SIGNS.get(character)
-        or (
-            f"U+{ord(character):04X}"
-            if unseen or unicodedata.category(character) in _UNDRAWABLE
-            else character
-        )
-        for character in text
-    )
-    # A combining mark needs something to stand on.
-    return "◌" + shown if unicodedata.category(shown[:1] or "-")[0] == "M" else shown
-
-
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _label(token: str) -> str:
-    return _cut(_visible(token).replace(" ", "␣"), _LONGEST_LABEL)
+    return _cut(visible(token).replace(" ", "␣"), _LONGEST_LABEL)
 
 
 def _checked(weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

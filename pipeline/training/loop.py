@@ -18,7 +18,7 @@ from pocketseq.pipeline.data.batches import (
     Reader,
     training_batches,
 )
-from pocketseq.pipeline.data.corpora import Pair
+from pocketseq.pipeline.data.corpora import Pair, training_corpora
 from pocketseq.pipeline.errors import Interrupted, TrainingStopped
 from pocketseq.pipeline.reports.journal import Journal
 from pocketseq.pipeline.runs import Run
@@ -33,7 +33,6 @@ from pocketseq.pipeline.training.preparation import (
     check_conditions,
     check_unchanged,
     load_setup,
-    training_corpora,
 )
 from pocketseq.pipeline.training.progress import Clock, Progress
 from pocketseq.pipeline.training.rewind import Rewind

@@ -17,7 +17,7 @@ import numpy as np
 
 from pocketseq.pipeline.configuration import Config, parse_config
 from pocketseq.pipeline.data.batches import Bucket
-from pocketseq.pipeline.data.corpora import Corpus, Pair
+from pocketseq.pipeline.data.corpora import Corpus, Pair, training_corpora
 from pocketseq.pipeline.data.installed import is_installed
 from pocketseq.pipeline.data.lengths import (
     choose_buckets,
@@ -67,27 +67,6 @@ class Setup(NamedTuple):
     tokenizers: tuple[Tokenizer, Tokenizer]
     buckets: list[Bucket]
     pairs: int
-
-
-def training_corpora(
-    config: Config, shard: tuple[int, int] = (0, 1)
-) -> tuple[Corpus, Corpus]:
-    """Returns the training and the dev corpus of a configuration.
-
-    Args:
-        config: The recipe.
-        shard: Which part of the training corpus; see :class:`Corpus`.
-    """
-    data = config.data
-    whole = Corpus(data.train, data.train_target or None, data.skip_bad_lines)
-    train = dataclasses.replace(whole, shard=shard)
-    if data.dev:
-        dev = Corpus(data.dev, data.dev_target or None, data.skip_bad_lines)
-        return train, dev
-    return (
-        dataclasses.replace(train, part=("train", data.dev_share)),
-        dataclasses.replace(whole, part=("dev", data.dev_share), limit=data.dev_texts),
-    )
 
 
 def start_run(

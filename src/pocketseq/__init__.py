@@ -13,7 +13,7 @@ TensorFlow is imported only when it is needed; a ``.tflite`` file never needs it
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pocketseq.export.bundle import Report
+    from pocketseq.pipeline.analysis.analysis import Analysis
+    from pocketseq.pipeline.analysis.answers import Answers
     from pocketseq.pipeline.runs import Run
     from pocketseq.pipeline.training.loop import Summary
     from pocketseq.pipeline.translation import TextTranslator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "check",
+    "compare",
     "distill",
     "evaluate",
     "export",
@@ -284,6 +287,7 @@ def evaluate(
     target: str | Path | None = None,
     beam_size: int | None = None,
     errors: str | Path | None = None,
+    report: str | Path | None = None,
     skip_bad_lines: bool = False,
 ) -> dict[str, Any]:
     """Measures a model on pairs; pairs with the same source are alternative references.
@@ -294,43 +298,127 @@ def evaluate(
         target: The target side of ``file``, if in a file of its own.
         beam_size: The width of the search's beam; None: greedy.
         errors: A file to write wrong outputs to, with sources and references.
+        report: A file to write a page to that shows what goes wrong, and where.
         skip_bad_lines: Whether to count and skip lines that are not pairs, instead of
             stopping.
 
     Returns:
         ``{metric: value}``: error rates and exact matches in percent, BLEU and chrF in
-        points; ``examples`` is the number of different sources.
+        points; ``examples`` is the number of different sources, ``intervals`` the 95 %
+        interval of each metric, ``confidence`` how far scores tell wrong outputs from
+        right ones.
 
     Raises:
-        UserError: The model or the file cannot be used, or ``errors`` is one of theirs.
+        UserError: The model or the file cannot be used, or ``errors`` or ``report`` is
+            one of theirs.
     """
+    from pocketseq.pipeline.analysis.analysis import analyse
+    from pocketseq.pipeline.analysis.results import evaluation_json
     from pocketseq.pipeline.data.corpora import Corpus
-    from pocketseq.pipeline.evaluation import evaluate as measure
     from pocketseq.pipeline.evaluation import write_errors
-    from pocketseq.pipeline.reports.progress import translate_all
 
     corpus = Corpus(
         str(file), str(target) if target else None, skip_bad_lines=skip_bad_lines
     )
     translator = load(model)
-    if errors:
-        _refuse_to_overwrite(errors, [*corpus.files(), *_model_files(model)])
+    outputs = {"--errors": errors, "--report": report}
+    _check_outputs(outputs, [*corpus.files(), *_model_files(model)])
     corpus.check()
-    references = corpus.references()
-    found = translate_all(translator, list(references), beam_size=beam_size)
-    texts = [best.text for best, *_ in found]
-    accepted = list(references.values())
-    kind, normalization = translator.target_kind, translator.target_normalization
+    answers = _answers(model, translator, corpus.references(), beam_size)
     if errors:
         write_errors(
             errors,
-            list(references),
-            accepted,
-            texts,
-            kind=kind,
-            normalization=normalization,
+            answers.sources,
+            answers.references,
+            answers.texts,
+            kind=answers.kind,
+            normalization=translator.target_normalization,
         )
-    return measure(accepted, texts, kind=kind, normalization=normalization)
+    if report:
+        _write_report(report, analyse(str(file), [answers]))
+    return evaluation_json(answers)
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    file: str | Path,
+    *,
+    target: str | Path | None = None,
+    beam_size: int | None = None,
+    report: str | Path | None = None,
+    skip_bad_lines: bool = False,
+) -> dict[str, Any]:
+    """Compares two models on the same pairs.
+
+    Both are measured as the target of ``a`` says.
+
+    Args:
+        a, b: As ``model`` for :func:`load`.
+        file, target, beam_size, skip_bad_lines: As for :func:`evaluate`.
+        report: A file to write a page to that shows the differences.
+
+    Returns:
+        A dict with ``examples``, ``a`` and ``b`` (each as :func:`evaluate` returns it),
+        ``only_a_right``, ``only_b_right`` (how many), ``p_value`` of a paired bootstrap
+        and more; see :func:`pocketseq.pipeline.analysis.results.comparison_json`.
+
+    Raises:
+        UserError: A model or the file cannot be used, or ``report`` is one of theirs.
+    """
+    from pocketseq.pipeline.analysis.analysis import analyse
+    from pocketseq.pipeline.analysis.results import comparison_json
+    from pocketseq.pipeline.data.corpora import Corpus
+
+    corpus = Corpus(
+        str(file), str(target) if target else None, skip_bad_lines=skip_bad_lines
+    )
+    translators = [load(model) for model in (a, b)]
+    files = [*_model_files(a), *_model_files(b), *map(Path, corpus.files())]
+    _check_outputs({"--report": report}, files)
+    corpus.check()
+    references = corpus.references()
+    kind = translators[0].target_kind
+    analysis = analyse(
+        str(file),
+        [
+            _answers(model, translator, references, beam_size, kind)
+            for model, translator in zip((a, b), translators, strict=True)
+        ],
+    )
+    if report:
+        _write_report(report, analysis)
+    return comparison_json(analysis)
+
+
+def _write_report(path: str | Path, analysis: Analysis) -> None:
+    from pocketseq.pipeline.reports.analysis_page import analysis_page
+    from pocketseq.pipeline.reports.page import write_page
+
+    write_page(path, analysis_page(analysis))
+
+
+def _answers(
+    model: str | Path | None,
+    translator: TextTranslator,
+    references: dict[str, list[str]],
+    beam_size: int | None,
+    kind: str | None = None,
+) -> Answers:
+    """Returns what a model answers to the sources of a file."""
+    from pocketseq.pipeline.analysis.answers import Answers
+    from pocketseq.pipeline.reports.progress import translate_all
+    from pocketseq.pipeline.runs import newest_run
+
+    found = translate_all(translator, list(references), beam_size=beam_size)
+    return Answers(
+        str(newest_run().folder if model is None else model),
+        translator.knowledge,
+        list(references),
+        list(references.values()),
+        [best for best, *_ in found],
+        kind=kind,
+    )
 
 
 def _model_files(model: str | Path | None) -> list[Path]:
@@ -345,19 +433,36 @@ def _model_files(model: str | Path | None) -> list[Path]:
     return Run(path).files() if path.is_dir() else [path]
 
 
-def _refuse_to_overwrite(output: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Checks that the output is none of the inputs, even under another name.
+def _check_outputs(
+    outputs: Mapping[str, str | Path | None], inputs: Iterable[str | Path]
+) -> None:
+    """Checks that outputs are different files, and none of them one of the inputs.
+
+    Args:
+        outputs: ``{option: the file that it names, or None}``.
+        inputs: The files that are read.
 
     Raises:
-        UserError: The output is one of them.
+        UserError: An output is one of the inputs, even under another name, or two
+            outputs are the same.
     """
     from pocketseq.pipeline.errors import UserError
 
-    for path in inputs:
-        if Path(output).exists() and Path(path).samefile(output):
-            raise UserError(
-                f"--errors {output}: would overwrite {path}, expected another file"
-            )
+    files = list(map(Path, inputs))
+    named = {option: Path(path) for option, path in outputs.items() if path}
+    for option, output in named.items():
+        for path in files:
+            if output.exists() and path.samefile(output):
+                raise UserError(
+                    f"{option} {output}: would overwrite {path}, expected another file"
+                )
+    if report := named.get("--report"):
+        from pocketseq.pipeline.reports.page import check_place
+
+        check_place(report)
+    if len({path.resolve() for path in named.values()}) < len(named):
+        options = " and ".join(named)
+        raise UserError(f"{options} {output}: expected two different files")
 
 
 def export(
