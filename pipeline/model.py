@@ -92,6 +92,7 @@ class EncoderDecoder(keras.Model):
         length_bound: LengthBound | None = None,
         length_penalty: float = 1.0,
         choose: Choose | None = None,
+        given: tf.Tensor | None = None,
         token_inputs: TokenInputs | None = None,
     ) -> Hypotheses:
         """Finds the best target sequences of some texts, in float32.
@@ -100,7 +101,8 @@ class EncoderDecoder(keras.Model):
             source_ids: int32 ``(batch, source_length)``.
             source_length: int32 ``(batch,)``; 0 gives the empty sequence.
             length_bound: :class:`pocketseq.pipeline.search.LengthBound`, or None.
-            beam_size, max_length, length_penalty, choose: See :func:`beam_search`.
+            beam_size, max_length, length_penalty, choose, given: See
+                :func:`beam_search`.
             token_inputs: How tokens become inputs of the LSTMs, such as
                 :meth:`token_tables`; None: by embedding and product.
 
@@ -124,6 +126,7 @@ class EncoderDecoder(keras.Model):
             limit=None if length_bound is None else length_bound.limit(source_length),
             length_penalty=length_penalty,
             choose=choose,
+            given=given,
         )
 
     def token_tables(self, *, int8: bool) -> TokenInputs:
