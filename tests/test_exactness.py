@@ -58,7 +58,8 @@ def dev(corpus_folder):
 @pytest.fixture(scope="module")
 def names(dev):
     """The dictionary: also five dev words, which it wants answered otherwise."""
-    return {**NAMES, **RIGHT, **{word: ["E4 E4"] for word in list(dev)[:5]}}
+    others = [word for word in dev if word not in {**NAMES, **RIGHT}]
+    return {**NAMES, **RIGHT, **{word: ["E4 E4"] for word in others[:5]}}
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +135,15 @@ def test_the_manifests_say_what_is_in_the_tables(report, manifest, recipe):
     assert version_numbers(needed) <= version_numbers("2.14.0")
 
 
-def test_dev_words_in_the_dictionary_do_not_count_for_or_against_a_file(report):
+def test_dev_words_in_the_dictionary_do_not_count_for_or_against_a_file(
+    report, names, dev
+):
     keras, *others = report.files
     for row in others:
         assert row.loss == pytest.approx(0, abs=1.5)
         assert row.dev["wer"] == pytest.approx(keras.dev["wer"], abs=1.5)
     (note,) = (note for note in report.notes if "dev texts are in" in note)
-    assert note.startswith("5 of 150 dev texts are in ")
+    assert note.startswith(f"{len({*names} & {*dev})} of 150 dev texts are in ")
 
 
 def test_the_report_says_what_was_left_out_and_what_is_exact(report, names):
@@ -183,7 +186,7 @@ def small_run(trained_run, dev, tmp_path_factory):
     right = [
         line
         for line, (best,) in zip(corpus, found, strict=True)
-        if line.split("\t")[1] == best.text and best.score > -0.01
+        if line.split("\t")[1] == best.text and best.score > -0.3
     ]
     lines = {"train": right[:20], "dev": [f"{word}\t{dev[word]}" for word in dev][:8]}
     text = (folder / "config.toml").read_text(encoding="utf-8")
