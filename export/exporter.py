@@ -174,7 +174,8 @@ def _dictionary(
     if options.exceptions is None:
         return None
     is_file = options.exceptions != TRAINING_CORPUS
-    corpus = Corpus(options.exceptions) if is_file else training_corpus
+    named = Corpus(options.exceptions, can_skip=False)
+    corpus = named if is_file else training_corpus
     dictionary = read_dictionary(
         corpus, translators, most_answers=options.beam_size or 1, strict=is_file
     )

@@ -4,7 +4,7 @@ import pytest
 from random_models import random_translator
 
 from pocketseq.export.dictionary import in_dictionary, read_dictionary
-from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.data.corpora import Corpus, Pair
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.text.normalization import Normalization
 
@@ -116,3 +116,12 @@ def test_broken_lines_are_a_mistake(read):
         read("ab\txy\nba\n")
     with pytest.raises(UserError, match="no pairs found"):
         read("")
+
+
+def test_a_pair_is_found_in_the_files_of_its_corpus(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"{number}.tsv").write_text(f"a\tx\nb\ty{number}\n")
+    corpus = Corpus(str(tmp_path / "*.tsv"))
+    assert corpus.place_of(Pair("b", "y2")) == f"{tmp_path / '2.tsv'}:2"
+    assert corpus.place_of(Pair("a", "x")) == f"{tmp_path / '1.tsv'}:1"
+    assert Corpus("cmudict:train").place_of(Pair("a", "AH")) == "cmudict:train"

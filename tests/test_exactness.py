@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,7 +273,7 @@ def test_a_file_is_asked_in_every_signature_and_by_all_kernels(monkeypatch):
         Word(text, Entry((4,), ((4,), (5,), (6,))), ("A0", "B1", "C2"))
         for text in ("ab", "ba", "aaaaaaaaa")
     )
-    trained = SimpleNamespace(
+    trained: Any = SimpleNamespace(
         dictionary=Dictionary("names", words, {}, 9), translators=translators
     )
     found = find_wrong_words(Path("file"), trained, Options(beam_size=3))

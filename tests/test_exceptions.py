@@ -67,7 +67,7 @@ def random_ids(random, tokens, length):
 
 def random_entries(count, *, sources=30, targets=40, seed=0):
     random = np.random.default_rng(seed)
-    found = {}
+    found: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {}
     while len(found) < count:
         answers = [random_ids(random, targets, 7) for _ in range(random.integers(1, 4))]
         found[random_ids(random, sources, 8)] = tuple(dict.fromkeys(answers))

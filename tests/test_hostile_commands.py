@@ -71,10 +71,6 @@ MISTAKES = [
     (["export", "--length", ""], "--length: the value is empty"),
     (["export", "--exceptions", ""], "--exceptions: the value is empty"),
     (["export", "--model", "{run}", "--exceptions", "no.tsv"], "no.tsv: no such file"),
-    (
-        ["export", "--model", "{run}", "--exceptions", "words.txt"],
-        "words.txt:1: expected two columns",
-    ),
     (["benchmark", "--model", ""], "--model: the value is empty"),
     # Names that no file can have.
     (["train", LONG], f"{LONG}: no such recipe"),

@@ -424,7 +424,7 @@ def beam_with_given(table, given, beam_size, length_penalty, max_length=MAX_LENG
 
 #: For each of eight texts, the best first: alike at first, one the start of another,
 #: longer than all that a limit allows, none.
-GIVEN = [
+GIVEN: list[list[tuple[int, ...]]] = [
     [(4, END)],
     [(5, 5, 5, END), (5, 5, END)],
     [],
