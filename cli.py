@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _INTERRUPTED = 128 + signal.SIGINT
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
+# The value of --exceptions without FILE: no argument of a command can hold it.
+_TRAINING_CORPUS = "\0"
+
 
 class _Command(click.Command):
     """A command that refuses values that are empty or not UTF-8.
@@ -615,6 +618,14 @@ def translate_command(
     help="Points of the main metric that a quantized file may lose.",
 )
 @click.option(
+    "--exceptions",
+    is_flag=False,
+    flag_value=_TRAINING_CORPUS,
+    metavar="[FILE]",
+    help="Answer the lines of FILE, source TAB target, exactly: what a .tflite file "
+    "gets wrong goes into a table in it. Without FILE: those of the training corpus.",
+)
+@click.option(
     "--output",
     metavar="DIR",
     help="Where to write. [default: export in the run folder]",
@@ -629,6 +640,7 @@ def export_command(
     length: str | None,
     compatible: bool,
     max_loss: float,
+    exceptions: str | None,
     output: str | None,
     force: bool,
 ) -> None:
@@ -644,6 +656,7 @@ def export_command(
         lengths=_lengths(length),
         compatible=compatible,
         max_loss=max_loss,
+        exceptions=exceptions == _TRAINING_CORPUS or exceptions or False,
         output=output,
         force=force,
     )

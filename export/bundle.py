@@ -11,7 +11,12 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from pocketseq.export.checks.golden import LEAST, GoldenFile, golden_lines
+from pocketseq.export.checks.golden import (
+    LEAST,
+    GoldenFile,
+    exception_lines,
+    golden_lines,
+)
 from pocketseq.export.contract import (
     GOLDEN,
     GOLDEN_BEAM,
@@ -19,7 +24,6 @@ from pocketseq.export.contract import (
     MANIFEST,
     README,
     Manifest,
-    ModelFile,
 )
 from pocketseq.export.exporter import (
     FileReport,
@@ -109,13 +113,13 @@ def write_bundle(run: Run, options: Options, folder: Path) -> Report:
         options: What to export.
         folder: Where to write.
     """
-    trained = load_trained(run, options.lengths)
+    trained = load_trained(run, options)
     outcome = Outcome(rows=(_keras_row(trained),))
     for export in EXPORTERS:
         if outcome.passed:
             outcome += export(trained, options, folder)
     if outcome.passed and outcome.models:
-        outcome += _write_golden_lines(trained, options, outcome.models, folder)
+        outcome += _write_golden_lines(trained, options, outcome, folder)
     if outcome.passed:
         _describe(trained, manifest_of(trained, options, outcome.models), folder)
     return Report(
@@ -132,9 +136,12 @@ def _keras_row(trained: TrainedModel) -> FileReport:
 
 
 def _write_golden_lines(
-    trained: TrainedModel, options: Options, models: dict[str, ModelFile], folder: Path
+    trained: TrainedModel, options: Options, exported: Outcome, folder: Path
 ) -> Outcome:
-    """Writes lines on which Keras and all files agree, under all kernels."""
+    """Writes lines on which Keras and all files agree, under all kernels.
+
+    Exceptions that all files have are among them, although Keras does not know them.
+    """
     files: list[GoldenFile] = [
         (
             partial(
@@ -145,14 +152,15 @@ def _write_golden_lines(
             ),
             RECIPES[name].score_tolerance,
         )
-        for name, model in models.items()
+        for name, model in exported.models.items()
         for xnnpack in (True, False)
     ]
     # A small dev set does not give enough: training texts are known to the model, but
     # these lines test the app.
     some = (pair.source for pair in islice(trained.training_corpus, _GOLDEN_SOURCES))
     sources = list(dict.fromkeys([*trained.sets["dev"].references, *some]))
-    lines = golden_lines(trained.keras, files, sources)
+    lines = exception_lines(_shared_exceptions(trained, exported), files)
+    lines += golden_lines(trained.keras, files, sources)
     _write(folder / GOLDEN, _joined(lines))
     if options.beam_size:
         beams = golden_lines(trained.keras, files, sources, beam_size=options.beam_size)
@@ -164,6 +172,19 @@ def _write_golden_lines(
         f"expected at least {LEAST}: the model is not trained enough"
     )
     return Outcome(failures=(failure,))
+
+
+def _shared_exceptions(
+    trained: TrainedModel, exported: Outcome
+) -> list[tuple[str, str]]:
+    """Returns (text, answer) of the exceptions that all files have."""
+    if trained.dictionary is None:
+        return []
+    words = trained.dictionary.words
+    shared = frozenset.intersection(*map(frozenset, exported.exceptions.values()))
+    return [
+        (words[number].source, words[number].answers[0]) for number in sorted(shared)
+    ]
 
 
 def _describe(trained: TrainedModel, manifest: Manifest, folder: Path) -> None:

@@ -156,13 +156,25 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Exceptions:
+    """The texts that a file answers from a table, with score 0.
+
+    ``entries``: how many there are. ``bytes``: what they add to the file.
+    """
+
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """A ``.tflite`` file beside the manifest.
 
     ``sha256``: of the whole file, hex digits. ``minimum_runtime``: the oldest TFLite
     version that runs it. ``operators``: their names, sorted. ``quality``: the metrics
     on the dev set, as ``evaluate`` prints them. ``loss``: points of the main metric
-    that it is worse than Keras. ``milliseconds``: the median per text.
+    that it is worse than Keras. ``milliseconds``: the median per text. ``exceptions``:
+    None where it was exported without.
     """
 
     file: str
@@ -173,6 +185,7 @@ class ModelFile:
     quality: dict[str, Any] = field(default_factory=dict)
     loss: float = 0.0
     milliseconds: float = 0.0
+    exceptions: Exceptions | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,8 @@ class Manifest:
         models: The files beside it, by quantization recipe; empty inside a file.
         recipe: The configuration that the model was trained with, as a dict.
         beam_size: Of the signatures that search with a beam; None: there are none.
+        exceptions: Of the file that this is in; beside several, of the one that an app
+            would ship. None: exported without.
         flatbuffer_sha256: See :data:`CHECKSUM`; None: the file has none.
     """
 
@@ -197,6 +212,7 @@ class Manifest:
     models: dict[str, ModelFile]
     recipe: dict[str, Any]
     beam_size: int | None = None
+    exceptions: Exceptions | None = None
     flatbuffer_sha256: str | None = None
 
     @property
@@ -243,10 +259,16 @@ class Manifest:
     def to_json(self) -> str:
         """Returns the text of ``manifest.json``."""
         values = asdict(self)
+        for model in values["models"].values():
+            if model["exceptions"] is None:
+                del model["exceptions"]
         sides = ("name", "task", "source", "target")
-        beam = () if self.beam_size is None else ("beam_size",)
-        checksum = () if self.flatbuffer_sha256 is None else (CHECKSUM,)
-        keys = (*sides, *beam, "signatures", "models", "recipe", *checksum)
+        optional = ("beam_size", "exceptions", CHECKSUM)
+        beam, exceptions, checksum = (
+            () if values[key] is None else (key,) for key in optional
+        )
+        described = (*sides, *beam, "signatures", *exceptions, "models", "recipe")
+        keys = (*described, *checksum)
         ordered = {"format": FORMAT} | {key: values[key] for key in keys}
         return json.dumps(ordered, ensure_ascii=False, indent=2) + "\n"
 
@@ -273,6 +295,7 @@ class Manifest:
             models={name: _model_file(models, name) for name in models},
             recipe=recipe,
             beam_size=_value(values, "beam_size", int, None),
+            exceptions=_exceptions(values),
             # Whatever stands there is compared: only without the key is a file older.
             flatbuffer_sha256=str(values[CHECKSUM]) if CHECKSUM in values else None,
         )
@@ -352,7 +375,15 @@ def _model_file(models: Mapping[str, Any], name: str) -> ModelFile:
         ("file", str), ("bytes", int), ("sha256", str), ("minimum_runtime", str),
     ):  # fmt: skip
         _value(values, key, kind)
-    return ModelFile(**_known(ModelFile, values))
+    known = _known(ModelFile, values)
+    return ModelFile(**{**known, "exceptions": _exceptions(values)})
+
+
+def _exceptions(values: Mapping[str, Any]) -> Exceptions | None:
+    if "exceptions" not in values:
+        return None
+    found = _value(values, "exceptions", dict)
+    return Exceptions(_value(found, "entries", int), _value(found, "bytes", int))
 
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ of the model into a folder and checks it against Keras. :mod:`pocketseq.export.b
 lists the exporters.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pocketseq.export.contract import (
     signature_keys,
     translate_signature,
 )
+from pocketseq.export.dictionary import Dictionary, read_dictionary
 from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.data.corpora import Corpus, training_corpora
@@ -29,6 +31,11 @@ from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.runs import Run
 from pocketseq.pipeline.translation import Translation
 from pocketseq.pipeline.translator import ModelTranslator
+
+logger = logging.getLogger(__name__)
+
+#: Stands for the training corpus in place of a file; no file has this name.
+TRAINING_CORPUS = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Options:
     signatures that search with a beam, None: there are none; ``lengths``: of source
     texts in code points, the default first, ``()``: as the recipe says; ``compatible``:
     whether the files must run on runtimes back to 2.14; ``max_loss``: how many points
-    of the main metric quantization may cost.
+    of the main metric quantization may cost; ``exceptions``: the dictionary that
+    ``.tflite`` files answer exactly: a file, :data:`TRAINING_CORPUS`, or None.
     """
 
     recipes: tuple[str, ...] = (DEFAULT,)
@@ -49,6 +57,7 @@ class Options:
     lengths: tuple[int, ...] = ()
     compatible: bool = False
     max_loss: float = 0.5
+    exceptions: str | None = None
 
     @property
     def beams(self) -> tuple[int | None, ...]:
@@ -73,7 +82,8 @@ class TrainedModel:
 
     ``translators``: the Keras model for source texts of each length in code points, the
     default first. ``training_corpus``: what it was trained on. ``sets``: ``dev``, and
-    ``test`` where the recipe names one.
+    ``test`` where the recipe names one. ``dictionary``: what ``.tflite`` files must
+    answer exactly, None: nothing.
     """
 
     run: Run
@@ -81,6 +91,7 @@ class TrainedModel:
     translators: dict[int, ModelTranslator]
     training_corpus: Corpus
     sets: dict[str, MeasuredSet]
+    dictionary: Dictionary | None = None
 
     @property
     def keras(self) -> ModelTranslator:
@@ -123,22 +134,23 @@ class TrainedModel:
         )
 
 
-def load_trained(run: Run, lengths: Sequence[int] = ()) -> TrainedModel:
+def load_trained(run: Run, options: Options) -> TrainedModel:
     """Loads the best model of a run, and lets it translate the dev and test sets.
 
     Args:
         run: A run that has been evaluated at least once.
-        lengths: Of source texts in code points, the default first; empty: as the recipe
-            says.
+        options: What will be exported of it.
 
     Raises:
-        UserError: The run or a corpus cannot be read.
+        UserError: The run or a corpus cannot be read, or the dictionary not be used.
     """
     keras = run.load()
     config = keras.config
-    lengths = lengths or (config.source.max_code_points,)
+    lengths = options.lengths or (config.source.max_code_points,)
     translators = {length: keras.resized(length) for length in lengths}
     training_corpus, dev = training_corpora(config)
+    # Before the long work: it may hold a mistake.
+    dictionary = _dictionary(options, training_corpus, translators)
     references = {"dev": dev.references()}
     if config.data.test:
         references["test"] = Corpus(
@@ -149,7 +161,25 @@ def load_trained(run: Run, lengths: Sequence[int] = ()) -> TrainedModel:
         name: MeasuredSet(texts, best(default.translate(list(texts), beam_size=1)))
         for name, texts in references.items()
     }
-    return TrainedModel(run, config, translators, training_corpus, sets)
+    return TrainedModel(run, config, translators, training_corpus, sets, dictionary)
+
+
+def _dictionary(
+    options: Options,
+    training_corpus: Corpus,
+    translators: Mapping[int, ModelTranslator],
+) -> Dictionary | None:
+    """Reads the dictionary that an export asks for."""
+    if options.exceptions is None:
+        return None
+    is_file = options.exceptions != TRAINING_CORPUS
+    named = Corpus(options.exceptions, can_skip=False)
+    corpus = named if is_file else training_corpus
+    dictionary = read_dictionary(
+        corpus, translators, most_answers=options.beam_size or 1, strict=is_file
+    )
+    logger.info("%s: %s words", dictionary.name, f"{len(dictionary.words):,}")
+    return dictionary
 
 
 def best(translations: Sequence[Sequence[Translation]]) -> list[Translation]:
@@ -169,6 +199,8 @@ def manifest_of(
         options: What to export.
         models: The files beside the manifest, by quantization recipe.
     """
+    models = dict(models or {})
+    shipped = models.get(DEFAULT) or next(iter(models.values()), None)
     return Manifest(
         name=trained.config.name,
         task=trained.config.task,
@@ -182,9 +214,10 @@ def manifest_of(
             )
             for key in trained.signature_keys(options)
         },
-        models=dict(models or {}),
+        models=models,
         recipe=asdict(without_folders(trained.config)),
         beam_size=options.beam_size,
+        exceptions=shipped.exceptions if shipped else None,
     )
 
 
@@ -236,12 +269,15 @@ class Outcome:
 
     ``models``: entries of the manifest, by quantization recipe; ``rows``: of the table;
     ``notes`` and ``failures``: lines for people. Nothing is shipped after a failure.
+    ``exceptions``: by quantization recipe, which words of the dictionary the file has
+    in its table, by their numbers.
     """
 
     models: dict[str, ModelFile] = field(default_factory=dict)
     rows: tuple[FileReport, ...] = ()
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    exceptions: dict[str, Set[int]] = field(default_factory=dict)
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -249,6 +285,7 @@ class Outcome:
             self.rows + other.rows,
             self.notes + other.notes,
             self.failures + other.failures,
+            self.exceptions | other.exceptions,
         )
 
     @property

@@ -28,6 +28,13 @@ _EXAMPLE_LENGTH = 5
 # Ranges of characters that are listed; some alphabets have thousands.
 _MOST_RANGES = 40
 
+_EXCEPTIONS = """\
+- **Exceptions** are texts of a dictionary whose right answer the model itself would not
+  give. A table in the file holds them: their answer is exact in every runtime, and its
+  `score` is 0. Signatures with a beam give all answers that the dictionary lists, and
+  then the model's own. Of other texts, fewer than one in a million are taken for one.
+"""
+
 # Characters with a meaning in a string literal of some language, or in Markdown.
 _HAS_A_MEANING = frozenset("\"'\\$`|<>*_")
 
@@ -83,7 +90,7 @@ def bundle_readme(
         task=manifest.task,
         models="\n".join(
             f"| `{model.file}` | {model.bytes:,} | {model.minimum_runtime} | "
-            f"{descriptions[name]} |"
+            f"{descriptions[name]}{_entries(model)} |"
             for name, model in models.items()
         ),
         remedy=_remedy(models, compatible_runtime),
@@ -101,6 +108,16 @@ def bundle_readme(
         calls=_calls(manifest.signatures),
         tests=_tests(manifest),
         length_penalty=f"{manifest.length_penalty:g}",
+        exceptions=_EXCEPTIONS if manifest.exceptions else "",
+    )
+
+
+def _entries(model: ModelFile) -> str:
+    """Returns how many exceptions a file has, as the rest of a line."""
+    if model.exceptions is None:
+        return ""
+    return (
+        f" {model.exceptions.entries:,} exceptions in {model.exceptions.bytes:,} bytes."
     )
 
 

@@ -17,6 +17,10 @@ from pocketseq.pipeline.text.special import END, PAD, START
 # The log-probability of what cannot be. Finite, so that sums and means stay numbers.
 IMPOSSIBLE = -1e9
 
+# Added to the scores that rank continuations of sequences that are given: more than any
+# sum of log-probabilities that a model comes to.
+_GIVEN = 1e6
+
 
 class Hypotheses(NamedTuple):
     """The best token sequences of each text, best first.
@@ -54,7 +58,8 @@ class LengthBound(NamedTuple):
 class _Beam(NamedTuple):
     """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens.
 
-    The last two are queues: each step adds its row at the end.
+    ``tokens`` and ``slots`` are queues: each step adds its row at the end. ``follows``
+    is ``()`` where nothing is given, and in a greedy search, which follows what is.
     """
 
     last_token: tf.Tensor  # (B, K)
@@ -63,6 +68,7 @@ class _Beam(NamedTuple):
     finished: tf.Tensor  # (B, K) bool
     tokens: tf.Tensor  # (T, B, K)
     slots: tf.Tensor  # (T, B, K): where a hypothesis stood when it wrote a token
+    follows: tf.Tensor | tuple[()]  # (B, K, G) bool: which given sequences it is so far
 
 
 class Chosen(NamedTuple):
@@ -111,6 +117,7 @@ def beam_search(
     limit: tf.Tensor | None = None,
     length_penalty: float = 1.0,
     choose: Choose | None = None,
+    given: tf.Tensor | None = None,
 ) -> Hypotheses:
     """Finds the token sequences with the best scores; greedy with ``beam_size=1``.
 
@@ -119,6 +126,9 @@ def beam_search(
     ``beam_size`` of all finished hypotheses and of all one-token continuations are
     kept; a finished one stays as it is. The search ends when all kept ones are
     finished, or at ``max_length`` tokens, and for each text at its ``limit``.
+
+    A text may have answers that are known beforehand, which are ``given``. They are its
+    first hypotheses, with score 0, whatever the model thinks of them; then come others.
 
     Args:
         step: Of the decoder, for ``batch * beam_size`` rows, those of a text one after
@@ -132,6 +142,9 @@ def beam_search(
         limit: int32 ``(batch,)``, the same for each text by itself; None: none.
         length_penalty: 0 ranks by the sum, 1 by the mean.
         choose: In place of :func:`best_candidates`, for who wants to look on.
+        given: int32 ``(batch, G, max_length)``, with G at most ``beam_size``: different
+            sequences, the best first, each with its end token; PAD where there is none,
+            behind the others. They may be longer than ``limit``. None: no text has any.
 
     Returns:
         :class:`Hypotheses`. A hypothesis that does not exist, because there are fewer
@@ -141,7 +154,10 @@ def beam_search(
     if beam_size > 1:
         state = tf.nest.map_structure(lambda x: tf.repeat(x, beam_size, axis=0), state)
     shape = [active.shape[0] or tf.shape(active)[0], beam_size]
-    beam = _start(active, shape, max_length)
+    beam = _start(active, shape, max_length, given)
+    if given is not None:
+        limit = _limit_with(given, limit)
+        given_by_time = tf.transpose(given, [2, 0, 1])  # (T, B, G)
     # The limit of a single text ends the loop, which costs its steps nothing.
     last = max_length
     if limit is not None and active.shape[0] == 1:
@@ -161,9 +177,13 @@ def beam_search(
         if beam_size > 1:  # greedy search compares texts of one length only
             lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
             scores = _score(totals, lengths[:, :, None], length_penalty)
+        wanted = None
+        if given is not None:
+            wanted = tf.gather(given_by_time, time)  # (B, G)
+            scores += _preference(beam, wanted, scores.shape[-1])
         chosen = choose(totals, scores)
         state = _reorder(state, chosen.parent)
-        beam = _extend(beam, chosen)
+        beam = _extend(beam, chosen, wanted)
         if limit is not None:
             reached = (time + 1 >= limit)[:, None]
             beam = beam._replace(finished=tf.logical_or(beam.finished, reached))
@@ -178,18 +198,30 @@ def beam_search(
         zero=unknown_zero(tf.reduce_sum(tf.cast(active, tf.int32))),
         unfinished=unfinished,
     )
+    score = _score(beam.log_probability, beam.length, length_penalty)
+    if given is not None:
+        score = tf.where(_is_given(beam, given), 0.0, score)
     return Hypotheses(
         token_ids=tf.transpose(from_end(beam.tokens, time), [1, 2, 0]),
         length=beam.length,
-        score=_score(beam.log_probability, beam.length, length_penalty),
+        score=score,
         attention_weights=_attention_by_hypothesis(beam, time, attention),
     )
 
 
-def _start(active: tf.Tensor, shape: list[int | tf.Tensor], max_length: int) -> _Beam:
+def _start(
+    active: tf.Tensor,
+    shape: list[int | tf.Tensor],
+    max_length: int,
+    given: tf.Tensor | None,
+) -> _Beam:
     """One hypothesis per text; the other slots are impossible until they are taken."""
     batch_size, beam_size = shape
     first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_size)
+    follows: tf.Tensor | tuple[()] = ()
+    if given is not None and beam_size > 1:
+        there = tf.not_equal(given[:, None, :, 0], PAD)
+        follows = tf.logical_and(first[:, :, None] > 0, there)
     inactive = tf.repeat(tf.logical_not(active)[:, None], beam_size, axis=1)
     return _Beam(
         last_token=tf.fill(shape, START),
@@ -198,7 +230,43 @@ def _start(active: tf.Tensor, shape: list[int | tf.Tensor], max_length: int) -> 
         finished=inactive,
         tokens=tf.fill([max_length, *shape], PAD),
         slots=tf.zeros([max_length, *shape], tf.int32),
+        follows=follows,
     )
+
+
+def _limit_with(given: tf.Tensor, limit: tf.Tensor | None) -> tf.Tensor | None:
+    """Returns the limits ``(B,)``, raised where a given sequence is longer."""
+    if limit is None:
+        return None
+    lengths = tf.reduce_sum(tf.cast(tf.not_equal(given, PAD), tf.int32), axis=2)
+    return tf.maximum(limit, tf.reduce_max(lengths, axis=1))
+
+
+def _preference(beam: _Beam, wanted: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
+    """Returns what continues a given sequence as numbers to rank by, else 0.
+
+    Args:
+        beam: Where the search stands.
+        wanted: int32 ``(B, G)``: the next token of each given sequence. PAD, where it
+            has ended or there is none, stays impossible for what has not ended.
+        vocabulary_size: The number of tokens.
+
+    Returns:
+        float32, as ``(B, K, vocabulary)``.
+    """
+    if isinstance(beam.follows, tuple):  # greedy: of the one hypothesis
+        return tf.one_hot(wanted, vocabulary_size, on_value=_GIVEN)
+    # The first is the best. Where sequences begin alike, their sum is no less.
+    ranks = np.arange(wanted.shape[1], 0, -1, dtype=np.float32)
+    weights = tf.cast(beam.follows, tf.float32) * (_GIVEN * ranks)
+    return tf.matmul(weights, tf.one_hot(wanted, vocabulary_size))
+
+
+def _is_given(beam: _Beam, given: tf.Tensor) -> tf.Tensor:
+    """Whether each hypothesis ``(B, K)`` is a given sequence."""
+    if isinstance(beam.follows, tuple):
+        return tf.not_equal(given[:, :, 0], PAD)
+    return tf.reduce_any(beam.follows, axis=2)
 
 
 def _is_single(values: tf.Tensor) -> bool:
@@ -280,8 +348,14 @@ def _reorder(state: Any, parent: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
 
 
-def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
-    """Returns the beam after the chosen tokens."""
+def _extend(beam: _Beam, chosen: Chosen, wanted: tf.Tensor | None) -> _Beam:
+    """Returns the beam after the chosen tokens.
+
+    Args:
+        beam: The beam before.
+        chosen: The tokens.
+        wanted: int32 ``(B, G)``: those of the given sequences; None: there are none.
+    """
     if _is_single(beam.finished):
         return beam._replace(
             last_token=chosen.token,
@@ -295,6 +369,11 @@ def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
     token = tf.where(absent, PAD, chosen.token)
     was_finished = tf.logical_or(_follow(beam.finished, chosen.parent), absent)
     length = _follow(beam.length, chosen.parent) + tf.cast(~was_finished, tf.int32)
+    follows = beam.follows
+    if wanted is not None and not isinstance(follows, tuple):
+        follows = tf.gather(follows, chosen.parent, axis=1, batch_dims=1)
+        same = tf.equal(token[:, :, None], wanted[:, None])
+        follows = tf.logical_and(follows, same)
     return _Beam(
         last_token=token,
         log_probability=chosen.log_probability,
@@ -302,6 +381,7 @@ def _extend(beam: _Beam, chosen: Chosen) -> _Beam:
         finished=tf.logical_or(was_finished, tf.equal(token, END)),
         tokens=append(_follow(beam.tokens, chosen.parent), token[None]),
         slots=append(_follow(beam.slots, chosen.parent), chosen.parent[None]),
+        follows=follows,
     )
 
 

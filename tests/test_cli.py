@@ -587,6 +587,10 @@ def asked(monkeypatch):
         (["--length", "32"], {"lengths": (32,)}),
         (["--length", "32, 8,256"], {"lengths": (32, 8, 256)}),
         (["--max-loss", "0"], {"max_loss": 0.0}),
+        ([], {"exceptions": None}),
+        (["--exceptions", "names.tsv"], {"exceptions": "names.tsv"}),
+        (["--exceptions"], {"exceptions": ""}),  # the training corpus
+        (["--exceptions", "--tflite"], {"exceptions": ""}),
     ],
 )
 def test_options_of_an_export_arrive_where_it_is_made(
@@ -633,6 +637,11 @@ def test_quantizing_without_a_format_that_can_be_is_a_mistake(model):
     arguments = ["--saved-model", "--quantize", "int8"]
     message = mistake_in("export", *model, *arguments)
     assert "--quantize: expected --tflite with it" in message
+
+
+def test_exceptions_without_a_format_that_has_them_are_a_mistake(model):
+    message = mistake_in("export", *model, "--saved-model", "--exceptions")
+    assert "--exceptions: expected --tflite with it" in message
 
 
 def test_exporting_over_something_is_a_mistake(model):

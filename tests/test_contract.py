@@ -10,6 +10,7 @@ from manifests import OLD_BUNDLE, made_up_manifest
 
 from pocketseq.export import contract
 from pocketseq.export.contract import (
+    Exceptions,
     Manifest,
     ModelFile,
     beam_name,
@@ -167,6 +168,19 @@ def test_optional_keys_are_absent_where_there_is_nothing_to_say():
     assert "flatbuffer_sha256" not in json.loads(manifest.to_json())
 
 
+def test_a_manifest_says_how_many_exceptions_there_are_and_of_which_file():
+    values = json.loads(WRITTEN)
+    values["exceptions"] = values["models"]["int8"]["exceptions"] = {
+        "entries": 3, "bytes": 77,
+    }  # fmt: skip
+    manifest = Manifest.from_json(json.dumps(values))
+    assert manifest.exceptions == manifest.models["int8"].exceptions
+    assert manifest.exceptions == Exceptions(entries=3, bytes=77)
+    written = json.loads(manifest.to_json())
+    assert written == values
+    assert "exceptions" not in json.loads(Manifest.from_json(WRITTEN).to_json())
+
+
 def test_unknown_keys_are_passed_over():
     values = json.loads(WRITTEN)
     for part in (
@@ -200,6 +214,8 @@ def test_what_older_exports_did_not_measure_has_a_default():
         (changed(signatures={"translate": {"inputs": [1]}}), "an object with name"),
         (changed(models={"int8": {"file": "a"}}), "expected bytes as int"),
         (changed(beam_size="3"), "expected beam_size as int"),
+        (changed(exceptions=[]), "expected exceptions as dict"),
+        (changed(exceptions={"entries": 1}), "expected bytes as int"),
         ("", "Expecting value"),
     ],
 )

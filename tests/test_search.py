@@ -386,3 +386,126 @@ def test_a_graph_for_batches_of_any_size_gives_the_same(beam_size):
     expected = search(tables, active=active, beam_size=beam_size)
     for part, value in zip(graph(tables, active), expected, strict=True):
         np.testing.assert_allclose(part, value, atol=1e-6)
+
+
+def given_sequences(sequences_by_text, count, length=MAX_LENGTH):
+    """Sequences for a search to be given, ``(texts, count, length)``."""
+    array = np.full((len(sequences_by_text), count, length), PAD, np.int32)
+    for text, sequences in enumerate(sequences_by_text):
+        for rank, tokens in enumerate(sequences):
+            array[text, rank, : len(tokens)] = tokens
+    return tf.constant(array)
+
+
+def beam_with_given(table, given, beam_size, length_penalty, max_length=MAX_LENGTH):
+    """A beam over Python lists in which what leads to a given sequence comes first."""
+    kept: list[tuple[int, ...]] = [()]
+    for _ in range(max_length):
+        candidates = []
+        for tokens in kept:
+            if tokens[-1:] == (END,):
+                candidates.append(tokens)
+            else:
+                candidates.extend((*tokens, token) for token in TOKENS)
+        candidates.sort(
+            key=lambda tokens: (
+                -any(whole[: len(tokens)] == tokens for whole in given),
+                -score(tokens, table, length_penalty),
+            )
+        )
+        kept = candidates[:beam_size]
+    own = [tokens for tokens in kept if tokens not in given]
+    own.sort(key=lambda tokens: -score(tokens, table, length_penalty))
+    assert set(given) <= set(kept)
+    return [(tokens, 0.0) for tokens in given] + [
+        (tokens, score(tokens, table, length_penalty)) for tokens in own
+    ]
+
+
+#: For each of eight texts, the best first: alike at first, one the start of another,
+#: longer than all that a limit allows, none.
+GIVEN: list[list[tuple[int, ...]]] = [
+    [(4, END)],
+    [(5, 5, 5, END), (5, 5, END)],
+    [],
+    [(END,), (4, 4, 4, END)],
+    [(UNKNOWN, END), (5, END)],
+    [],
+    [(4, 5, END), (4, 5, 4, END)],
+    [(5, 4, END)],
+]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+@pytest.mark.parametrize("beam_size", [2, 3, 5])
+def test_given_sequences_come_first_with_score_0_and_then_the_model_s_own(
+    beam_size, length_penalty
+):
+    tables = random_tables(batch_size=8)
+    options = {"beam_size": beam_size, "length_penalty": length_penalty}
+    given = given_sequences(GIVEN, 2)
+    hypotheses = search(tables, given=given, **options)
+    for text, table in enumerate(tables):
+        expected = beam_with_given(table, GIVEN[text], **options)
+        assert_same_outputs(outputs(hypotheses, text), expected)
+        for slot, (tokens, _) in enumerate(outputs(hypotheses, text)):
+            times = hypotheses.attention_weights[text, slot, :, 1].numpy()
+            np.testing.assert_array_equal(times[: len(tokens)], np.arange(len(tokens)))
+
+
+def test_a_greedy_search_takes_the_sequence_that_it_is_given():
+    tables = random_tables(batch_size=8)
+    first = [sequences[:1] for sequences in GIVEN]
+    hypotheses = search(tables, given=given_sequences(first, 1))
+    free = search(tables)
+    for text, sequences in enumerate(first):
+        expected = [(sequences[0], 0.0)] if sequences else outputs(free, text)
+        assert outputs(hypotheses, text) == expected
+        alone = search(tables[text : text + 1], given=given_sequences([sequences], 1))
+        assert_same_outputs(outputs(alone), expected)
+        np.testing.assert_array_equal(
+            alone.attention_weights[0], hypotheses.attention_weights[text]
+        )
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_given_sequence_wins_however_unlikely_it_is(beam_size):
+    tables = random_tables(batch_size=2)
+    tables[..., 4] -= 3000.0
+    given = given_sequences([[(4, 4, 4, END)]] * 2, 1)
+    hypotheses = search(tables, beam_size=beam_size, given=given)
+    for text in range(2):
+        assert outputs(hypotheses, text)[0] == ((4, 4, 4, END), 0.0)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("texts", [1, 2])
+def test_a_given_sequence_may_be_longer_than_the_limit(beam_size, texts):
+    tables = random_tables(batch_size=texts, length=7)
+    sequence = (5, 4, 5, 4, 5, END)
+    given = given_sequences([[sequence], []][:texts], 1, length=7)
+    options = {"beam_size": beam_size, "max_length": 7, "limit": tf.fill([texts], 2)}
+    hypotheses = search(tables, given=given, **options)
+    assert outputs(hypotheses)[0] == (sequence, 0.0)
+    free = search(tables, **options)
+    for text in range(1, texts):
+        assert_same_outputs(outputs(hypotheses, text), outputs(free, text))
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_where_nothing_is_given_the_search_is_as_it_was(beam_size):
+    tables = random_tables(batch_size=4, length=6)
+    given = given_sequences([[]] * 4, beam_size, length=6)
+    found = search(tables, beam_size=beam_size, max_length=6, given=given)
+    free = search(tables, beam_size=beam_size, max_length=6)
+    for part, expected in zip(found, free, strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_an_inactive_row_stays_empty_although_something_is_given(beam_size):
+    tables = random_tables(batch_size=2)
+    given = given_sequences([[(4, END)]] * 2, 1)
+    found = search(tables, active=[False, True], beam_size=beam_size, given=given)
+    assert outputs(found, 0)[0] == ((), 0.0)
+    assert outputs(found, 1)[0] == ((4, END), 0.0)

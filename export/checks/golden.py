@@ -39,6 +39,9 @@ _LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _BLOCK = 150
 _MADE = 20
 
+# Lines of exceptions.
+_EXCEPTIONS = 20
+
 _HOSTILE = (
     "", " ", "\t", "\n", "  a", "a  ", "\u00a0", "\u3000", "\u200b", "\ufeff", "\ufffd",
     "\u0301", "e\u0301", "\u00e9", "\u1e9e", "\ufb03", "\u0130", "\u01c5", "\u1f82",
@@ -162,6 +165,26 @@ def golden_lines(
         if len(chosen) >= wanted:
             break
     return [line.json(beam_size) for line in _kept(chosen)[:wanted]]
+
+
+def exception_lines(
+    exceptions: Sequence[tuple[str, str]], files: Sequence[GoldenFile]
+) -> list[str]:
+    """Chooses some texts that all files answer from a table, whatever Keras says.
+
+    Args:
+        exceptions: ``(text, answer)`` of each, in NFC.
+        files: As of :func:`golden_lines`.
+
+    Returns:
+        Lines as of the greedy search. Their score is 0.
+    """
+    step = max(len(exceptions) // _EXCEPTIONS, 1)
+    lines = [
+        _Line(text, [Translation(text, answer, 0.0, None)], None, True)
+        for text, answer in exceptions[::step][:_EXCEPTIONS]
+    ]
+    return [line.json(None) for line, _ in _agreed(lines, files, None)]
 
 
 def _sure_lines(

@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 from pocketseq.export.contract import ALIGNMENT, SCORE, TEXT
+from pocketseq.export.exceptions import ExceptionTable
 from pocketseq.export.graph.composition import compose, mean_rows
+from pocketseq.export.graph.exceptions import look_up_answers
 from pocketseq.export.graph.reading import SourceTokens, read
 from pocketseq.export.graph.writing import write
 from pocketseq.layers import TokenInputs
@@ -44,6 +46,7 @@ def translate_function(
     *,
     beam_size: int | None = None,
     token_inputs: TokenInputs | None = None,
+    exceptions: ExceptionTable | None = None,
 ) -> tf.types.experimental.PolymorphicFunction:
     """Returns the function that an app calls, before conversion.
 
@@ -53,6 +56,7 @@ def translate_function(
             search, and its one translation.
         token_inputs: How tokens become inputs of the LSTMs: what
             :meth:`EncoderDecoder.token_tables` returns; None: by embedding and product.
+        exceptions: Texts that are answered from a table; None: there are none.
 
     Returns:
         A ``tf.function`` of ``text`` int32 ``(1, N)``, code points padded with zeros,
@@ -64,6 +68,14 @@ def translate_function(
 
     def translate(text: tf.Tensor) -> dict[str, tf.Tensor]:
         source = read(text[0], translator.source_tokenizer)
+        given = None
+        if exceptions is not None:
+            given = look_up_answers(
+                source.ids,
+                exceptions,
+                unknown_ids=translator.source_tokenizer.unknown_ids,
+                shape=(min(beam_size or 1, exceptions.most_targets), longest.target),
+            )
 
         def search(size: _Size, length: tf.Tensor) -> Hypotheses:
             # Constants of the branch that uses them: the converter would pass weights
@@ -74,6 +86,7 @@ def translate_function(
                     length,
                     beam_size=beam_size or 1,
                     token_inputs=token_inputs,
+                    given=None if given is None else given[:, :, : size.target],
                     **{**translator.search_options, "max_length": size.target},
                 )
 

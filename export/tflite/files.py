@@ -2,21 +2,31 @@
 
 import hashlib
 import logging
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import gettempdir
 
+from pocketseq.export.checks.exactness import (
+    check_exactness,
+    check_others,
+    dictionary_notes,
+    find_wrong_words,
+)
 from pocketseq.export.checks.gate import check_equality, check_loss, dev_loss
 from pocketseq.export.checks.verification import translate_timed
 from pocketseq.export.contract import (
     OUTPUTS,
     SOURCE_VOCABULARY,
     TARGET_VOCABULARY,
+    Exceptions,
     ModelFile,
     tflite_name,
     version_numbers,
 )
+from pocketseq.export.dictionary import Dictionary, exceptions_of
+from pocketseq.export.exceptions import ExceptionTable
 from pocketseq.export.exporter import (
     FileReport,
     Options,
@@ -39,11 +49,16 @@ from pocketseq.export.tflite.flatbuffer import (
 from pocketseq.export.tflite.metadata import attach_metadata
 from pocketseq.export.tflite.quantization import quantize_weights
 from pocketseq.pipeline.errors import writing
+from pocketseq.pipeline.translation import Translation
 
 logger = logging.getLogger(__name__)
 
 #: Runtimes from here on load and compute rightly what ``compatible`` makes.
 COMPATIBLE_RUNTIME = "2.14.0"
+
+#: Makes the float32 model that recipes start from, with int8 rows or without, and with
+#: exceptions or without.
+_Convert = Callable[[bool, ExceptionTable | None], bytes]
 
 
 def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outcome:
@@ -54,16 +69,16 @@ def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outc
     """
     if not options.recipes:
         return Outcome()
-    converted = cache(partial(_converted, trained, options))
-    outcome = Outcome()
+    plain = cache(partial(_converted, trained, options))
+
+    def converted(int8_rows: bool, exceptions: ExceptionTable | None) -> bytes:
+        if exceptions is None:
+            return plain(int8_rows)
+        return _converted(trained, options, int8_rows, exceptions)
+
+    outcome = Outcome(notes=dictionary_notes(trained))
     for name in dict.fromkeys([REFERENCE, *options.recipes]):
-        logger.info("converting to %s", name)
-        model = quantize_weights(
-            converted(RECIPES[name].int8_rows),
-            RECIPES[name],
-            compatible=options.compatible,
-        )
-        outcome += _file(name, model, trained, options, folder)
+        outcome += _File(name, trained, options, folder).export(converted)
     if REFERENCE not in options.recipes:
         (folder / tflite_name(REFERENCE)).unlink(missing_ok=True)
     asked = dict.fromkeys(options.recipes)
@@ -71,13 +86,19 @@ def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outc
     return replace(outcome, models=models)
 
 
-def _converted(trained: TrainedModel, options: Options, int8_rows: bool) -> bytes:
+def _converted(
+    trained: TrainedModel,
+    options: Options,
+    int8_rows: bool,
+    exceptions: ExceptionTable | None = None,
+) -> bytes:
     """Returns the float32 model that recipes start from.
 
     Args:
         trained: The model.
         options: Which signatures it is to have.
         int8_rows: Whether the rows that tokens look up are int8.
+        exceptions: What it answers from a table.
     """
     tables = trained.keras.model.token_tables(int8=int8_rows)
     with tensorflow_writing(Path(gettempdir())):  # where the converter works
@@ -88,74 +109,177 @@ def _converted(trained: TrainedModel, options: Options, int8_rows: bool) -> byte
                     trained.translators[key.length],
                     beam_size=key.beam_size,
                     token_inputs=tables,
+                    exceptions=exceptions,
                 )
                 for key in trained.signature_keys(options)
             }
         )
 
 
-def _file(
-    name: str, model: bytes, trained: TrainedModel, options: Options, folder: Path
-) -> Outcome:
-    """Writes a quantized model as a file and checks it, if it may be shipped at all."""
-    if forbidden := forbidden_operators(model):
-        return _refused(f"{name}: operators not allowed: {', '.join(forbidden)}")
-    model = finished(model, OUTPUTS)
-    needed = minimum_runtime(model)
-    too_new = version_numbers(needed) > version_numbers(COMPATIBLE_RUNTIME)
-    if options.compatible and too_new:
-        return _refused(
-            f"{name}: needs runtime {needed}, expected at most {COMPATIBLE_RUNTIME} "
-            f"with --compatible"
+@dataclass(frozen=True)
+class _File:
+    """The file of one recipe on its way.
+
+    ``name``: of the recipe. ``folder``: where the file is written.
+    """
+
+    name: str
+    trained: TrainedModel
+    options: Options
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / tflite_name(self.name)
+
+    @property
+    def dictionary(self) -> Dictionary | None:
+        """What the file must answer exactly; None: nothing."""
+        asked_for = self.name in self.options.recipes
+        return self.trained.dictionary if asked_for else None
+
+    def export(self, converted: _Convert) -> Outcome:
+        """Writes the file and checks it, if it may be shipped at all.
+
+        Which words of the dictionary are exceptions follows from the answers of the
+        file without a table. It also tells quality and loss, as they are for words that
+        are in no dictionary.
+        """
+        model, refused = self._ready(converted, None)
+        if not refused.passed:
+            return refused
+        self._write(model, Exceptions(0, 0) if self.dictionary else None)
+        row, dev, outcome = self._checked()
+        if outcome.passed and self.dictionary:
+            return outcome + self._with_exceptions(
+                self.dictionary, converted, len(model), row, dev
+            )
+        return outcome
+
+    def _with_exceptions(
+        self,
+        dictionary: Dictionary,
+        converted: _Convert,
+        plain_size: int,
+        row: FileReport,
+        dev: Sequence[Translation],
+    ) -> Outcome:
+        """Replaces the file by one that answers what it gets wrong from a table.
+
+        It is converted a second time: the first has told what is to be in the table.
+
+        Args:
+            dictionary: What the file must answer exactly.
+            converted: Makes the float32 model.
+            plain_size: The size of the model without a table.
+            row: The file's row, which is brought up to date.
+            dev: Its translations of the dev texts without a table.
+        """
+        wrong = find_wrong_words(self.path, self.trained, self.options)
+        exceptions, outcome = Exceptions(0, 0), Outcome()
+        if wrong:
+            table = exceptions_of(dictionary, wrong, self.trained.translators)
+            model, refused = self._ready(converted, table)
+            if not refused.passed:
+                return refused
+            exceptions = Exceptions(len(wrong), len(model) - plain_size)
+            self._write(model, exceptions)
+            row.bytes = self.path.stat().st_size
+            found, row.milliseconds = self._translated([one.source for one in dev])
+            outcome += check_others(self.name, self.trained, wrong, dev, found)
+        outcome += check_exactness(
+            self.name, self.path, self.trained, self.options, exceptions, wrong
         )
-    path = folder / tflite_name(name)
-    keras = trained.keras
-    vocabularies = {
-        SOURCE_VOCABULARY: vocabulary_text(keras.source_tokenizer.pieces),
-        TARGET_VOCABULARY: vocabulary_text(keras.target_tokenizer.pieces),
-    }
-    attached = attach_metadata(model, manifest_of(trained, options), vocabularies)
-    with writing(path):
-        path.write_bytes(attached)
-    logger.info("checking %s", name)
-    return _checked(name, path, trained, options)
+        models = {self.name: _entry(self.path, row, exceptions)}
+        return outcome + Outcome(models, exceptions={self.name: wrong})
+
+    def _ready(
+        self, converted: _Convert, exceptions: ExceptionTable | None
+    ) -> tuple[bytes, Outcome]:
+        """Returns a quantized model, and a failure if it must not be shipped."""
+        recipe = RECIPES[self.name]
+        which = "" if exceptions is None else f" with {exceptions.size:,} exceptions"
+        logger.info("converting to %s%s", self.name, which)
+        compatible = self.options.compatible
+        model = quantize_weights(
+            converted(recipe.int8_rows, exceptions), recipe, compatible=compatible
+        )
+        if forbidden := forbidden_operators(model):
+            names = ", ".join(forbidden)
+            return model, _refused(f"{self.name}: operators not allowed: {names}")
+        model = finished(model, OUTPUTS)
+        needed = minimum_runtime(model)
+        too_new = version_numbers(needed) > version_numbers(COMPATIBLE_RUNTIME)
+        if compatible and too_new:
+            return model, _refused(
+                f"{self.name}: needs runtime {needed}, expected at most "
+                f"{COMPATIBLE_RUNTIME} with --compatible"
+            )
+        return model, Outcome()
+
+    def _write(self, model: bytes, exceptions: Exceptions | None) -> None:
+        """Writes a model as a file that describes itself."""
+        keras = self.trained.keras
+        vocabularies = {
+            SOURCE_VOCABULARY: vocabulary_text(keras.source_tokenizer.pieces),
+            TARGET_VOCABULARY: vocabulary_text(keras.target_tokenizer.pieces),
+        }
+        manifest = manifest_of(self.trained, self.options)
+        manifest = replace(manifest, exceptions=exceptions)
+        attached = attach_metadata(model, manifest, vocabularies)
+        with writing(self.path):
+            self.path.write_bytes(attached)
+
+    def _translated(self, texts: Sequence[str]) -> tuple[list[Translation], float]:
+        """Returns translations of texts, and the milliseconds per text."""
+        file = Translator(self.path, length=self.trained.default_length)
+        return translate_timed(file, texts)
+
+    def _checked(self) -> tuple[FileReport, list[Translation], Outcome]:
+        """Measures the file, and compares it with Keras.
+
+        Returns:
+            Its row, its translations of the dev texts, and what was found.
+        """
+        logger.info("checking %s", self.name)
+        trained = self.trained
+        row, actual = FileReport(self.name, self.path.stat().st_size), {}
+        for part, (references, _) in trained.sets.items():
+            actual[part], milliseconds = self._translated(list(references))
+            if part == "dev":
+                row.milliseconds = milliseconds
+        loss = dev_loss(trained, actual["dev"])
+        row.loss = loss.points
+        if self.name == REFERENCE:
+            found = self._equals_keras()
+        else:
+            max_loss = self.options.max_loss
+            found = check_loss(self.name, trained, loss, max_loss=max_loss)
+        qualities = {
+            part: trained.quality(part, texts) for part, texts in actual.items()
+        }
+        row.dev, row.test = qualities["dev"], qualities.get("test", {})
+        models = {self.name: _entry(self.path, row)}
+        return row, actual["dev"], Outcome(models, rows=(row,)) + found
+
+    def _equals_keras(self) -> Outcome:
+        outcome = Outcome()
+        for length in self.trained.translators:
+            for beam_size in self.options.beams:
+                file = Translator(self.path, length=length)
+                outcome += check_equality(
+                    REFERENCE, self.trained, file, length=length, beam_size=beam_size
+                )
+        return outcome
 
 
 def _refused(failure: str) -> Outcome:
     return Outcome(failures=(failure,))
 
 
-def _checked(name: str, path: Path, trained: TrainedModel, options: Options) -> Outcome:
-    """Measures a file, and compares it with Keras."""
-    row, actual = FileReport(name, path.stat().st_size), {}
-    file = Translator(path, length=trained.default_length)
-    for part, (references, _) in trained.sets.items():
-        actual[part], milliseconds = translate_timed(file, list(references))
-        if part == "dev":
-            row.milliseconds = milliseconds
-    loss = dev_loss(trained, actual["dev"])
-    row.loss = loss.points
-    if name == REFERENCE:
-        found = _equals_keras(path, trained, options)
-    else:
-        found = check_loss(name, trained, loss, max_loss=options.max_loss)
-    qualities = {part: trained.quality(part, texts) for part, texts in actual.items()}
-    row.dev, row.test = qualities["dev"], qualities.get("test", {})
-    return Outcome({name: _entry(path, row)}, rows=(row,)) + found
-
-
-def _equals_keras(path: Path, trained: TrainedModel, options: Options) -> Outcome:
-    outcome = Outcome()
-    for length in trained.translators:
-        for beam_size in options.beams:
-            file = Translator(path, length=length)
-            outcome += check_equality(
-                REFERENCE, trained, file, length=length, beam_size=beam_size
-            )
-    return outcome
-
-
-def _entry(path: Path, row: FileReport) -> ModelFile:
+def _entry(
+    path: Path, row: FileReport, exceptions: Exceptions | None = None
+) -> ModelFile:
     """Returns the manifest's entry for a file."""
     data = path.read_bytes()
     return ModelFile(
@@ -167,4 +291,5 @@ def _entry(path: Path, row: FileReport) -> ModelFile:
         quality=row.dev,
         loss=round(row.loss or 0.0, 4),
         milliseconds=round(row.milliseconds or 0.0, 3),
+        exceptions=exceptions,
     )

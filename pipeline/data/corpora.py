@@ -63,6 +63,7 @@ class Corpus:
         part: ``(name, share)``: only the pairs that a hash of the source puts into
             ``"dev"`` (that share of them) or ``"train"`` (the rest).
         limit: The largest number of sources in :meth:`references`; 0: any.
+        can_skip: Whether the command has ``--skip-bad-lines``, for messages.
         shard: ``(index, count)``: only every ``count``-th file, from ``index`` on;
             where there are fewer files than that, only every ``count``-th pair.
 
@@ -75,6 +76,7 @@ class Corpus:
     skip_bad_lines: bool = False
     part: tuple[str, float] | None = None
     limit: int = 0
+    can_skip: bool = True
     shard: tuple[int, int] = (0, 1)
 
     def __iter__(self) -> Iterator[Pair]:
@@ -175,6 +177,19 @@ class Corpus:
                 del references[heapq.heappop(largest)[1]]
         return references
 
+    def place_of(self, pair: Pair) -> str:
+        """Returns where a pair of the corpus stands, for a message: ``path:number``.
+
+        Where its sides are in files of their own, or in an installed dictionary, it is
+        the name of the corpus.
+        """
+        if self.target is None and not self.is_installed:
+            for path in _paths(self.source):
+                for number, line in lines_of(path):
+                    if _pair_or_broken(path, number, line) == pair:
+                        return f"{path}:{number}"
+        return self.source
+
     def _items(self) -> Iterator[Pair | BrokenLine]:
         if corpus := installed(self.source):
             return itertools.starmap(Pair, corpus.pairs())
@@ -204,9 +219,10 @@ class Corpus:
     def _error(self, shown: list[BrokenLine], count: int) -> UserError:
         lines = "".join(f"\n  {line}" for line in shown)
         more = f", the first {len(shown)} of them" if count > len(shown) else ""
+        hint = " (--skip-bad-lines passes over them)" if self.can_skip else ""
+        plural = "s" * (count != 1)
         return UserError(
-            f"{self.source}: {count} broken line{'s' * (count != 1)}{more} "
-            f"(--skip-bad-lines passes over them):{lines}"
+            f"{self.source}: {count} broken line{plural}{more}{hint}:{lines}"
         )
 
 

@@ -56,6 +56,25 @@ def training_progress(
         yield on_progress
 
 
+@contextlib.contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a bar of work that is counted; threads may share it.
+
+    Args:
+        title: The work, for people.
+        total: How much there is.
+
+    Yields:
+        A function to call with how much more is done.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
 def translate_all(
     translator: Any, texts: Sequence[str], *, beam_size: int | None = None
 ) -> list[Any]:
@@ -69,14 +88,10 @@ def translate_all(
     Returns:
         As ``translate`` does.
     """
-    console = Console(stderr=True)
     found: list[Any] = []
-    with Progress(
-        console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("translating", total=len(texts))
+    with counting("translating", len(texts)) as advance:
         for start in range(0, len(texts), _BLOCK):
             block = texts[start : start + _BLOCK]
             found += translator.translate(block, beam_size=beam_size)
-            bar.advance(task, len(block))
+            advance(len(block))
     return found

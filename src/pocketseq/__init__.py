@@ -474,6 +474,7 @@ def export(
     lengths: Sequence[int] = (),
     compatible: bool = False,
     max_loss: float = 0.5,
+    exceptions: str | Path | bool = False,
     output: str | Path | None = None,
     force: bool = False,
 ) -> Report:
@@ -489,6 +490,9 @@ def export(
             default first; empty: the length of the recipe.
         compatible: Whether the files must work in runtimes back to 2.14.
         max_loss: Points of the main metric that a quantized file may lose.
+        exceptions: A dictionary that every ``.tflite`` file must answer exactly: a file
+            of lines source TAB target, or True: the training corpus. What a file gets
+            wrong goes into a table inside it.
         output: The folder to write; None: ``export`` in the run folder.
         force: Whether to replace an existing folder.
 
@@ -496,16 +500,22 @@ def export(
         Sizes, quality and checks; if ``report.passed`` is false, nothing is written.
 
     Raises:
-        UserError: There is no such run, or the folder cannot be written.
+        UserError: There is no such run, the dictionary cannot be used, or the folder
+            cannot be written.
     """
+    from pocketseq.pipeline.errors import UserError
     from pocketseq.pipeline.machine import start_tensorflow
     from pocketseq.pipeline.runs import Run, find_run
 
+    if exceptions and not recipes:
+        raise UserError("--exceptions: expected --tflite with it, whose files have them")
     if not isinstance(run, Run):
         run = find_run(run)
     start_tensorflow()
     from pocketseq.export.bundle import Options, export_bundle
+    from pocketseq.export.exporter import TRAINING_CORPUS
 
+    dictionary = TRAINING_CORPUS if exceptions is True else str(exceptions)
     options = Options(
         recipes=tuple(recipes),
         saved_model=saved_model,
@@ -513,6 +523,7 @@ def export(
         lengths=tuple(lengths),
         compatible=compatible,
         max_loss=max_loss,
+        exceptions=dictionary if exceptions else None,
     )
     return export_bundle(run, options, output=output, force=force)
 
