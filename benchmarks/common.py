@@ -25,6 +25,7 @@ _COMPARABLE = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "bidirectional": True,
+    "longest_ngram": 1,
     "attention": CosineConfig(),
     "tied_output": True,
 }

@@ -1,5 +1,6 @@
 """Token embeddings, and how a token becomes the input of an LSTM."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import keras
@@ -58,6 +59,10 @@ def project_tokens(
     return tf.reshape(product(one_hot, table, dtype), shape)
 
 
+#: From the numbers of n-grams, int32 ``(...)`` for each n, to ``(..., width)``.
+LookUp = Callable[[Sequence[tf.Tensor]], tf.Tensor]
+
+
 class TokenInput(Protocol):
     """A way in which a token becomes the input of an LSTM, for inference."""
 
@@ -76,11 +81,13 @@ class TokenInputs(NamedTuple):
     """The :class:`TokenInput` of each LSTM that reads tokens.
 
     ``source``: one per LSTM in the first layer of the encoder, forward before backward;
-    ``target``: that of the decoder.
+    ``target``: that of the decoder. ``ngrams``: how the n-grams of the source are
+    looked up; None: by the layer, or there are none.
     """
 
     source: tuple[TokenInput, ...]
     target: TokenInput
+    ngrams: LookUp | None = None
 
 
 class EmbeddedToken:
@@ -98,6 +105,30 @@ class EmbeddedToken:
     def project(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Returns ``lstm.project(embedding(token_ids))``, ``(..., 4 * units)``."""
         return self.lstm.project(self.embedding(token_ids))
+
+
+class Rows:
+    """Constant rows that are looked up by number.
+
+    Args:
+        values: float32 ``(rows, width)``; taken as they are now.
+        int8: Whether rows are stored as int8 with one scale each.
+    """
+
+    def __init__(self, values: tf.Tensor, *, int8: bool) -> None:
+        self.values: np.ndarray = tf.convert_to_tensor(values).numpy()
+        self.scales: np.ndarray | None = None
+        if int8:
+            largest = np.abs(self.values).max(axis=1, keepdims=True)
+            self.scales = np.maximum(largest, np.finfo(np.float32).tiny) / 127
+            self.values = np.round(self.values / self.scales).astype(np.int8)
+
+    def take(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns float32 rows ``(..., width)`` for int32 numbers ``(...)``."""
+        rows = tf.gather(self.values, numbers)
+        if self.scales is None:
+            return rows
+        return tf.cast(rows, tf.float32) * tf.gather(self.scales, numbers)
 
 
 class TokenTable:
@@ -123,16 +154,9 @@ class TokenTable:
         rows = embedding.embeddings
         if self.projected:
             rows = lstm.project(rows)
-        self.rows: np.ndarray = tf.convert_to_tensor(rows).numpy()
-        self.scales: np.ndarray | None = None
-        if int8:
-            largest = np.abs(self.rows).max(axis=1, keepdims=True)
-            self.scales = np.maximum(largest, np.finfo(np.float32).tiny) / 127
-            self.rows = np.round(self.rows / self.scales).astype(np.int8)
+        self.rows = Rows(rows, int8=int8)
 
     def project(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Returns ``lstm.project(embedding(token_ids))``, ``(..., 4 * units)``."""
-        rows = tf.gather(self.rows, token_ids)
-        if self.scales is not None:
-            rows = tf.cast(rows, tf.float32) * tf.gather(self.scales, token_ids)
+        rows = self.rows.take(token_ids)
         return rows if self.projected else self.lstm.project(rows)

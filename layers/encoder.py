@@ -9,12 +9,14 @@ import tensorflow as tf
 from pocketseq.layers.dropout import variational_dropout
 from pocketseq.layers.embedding import (
     EmbeddedToken,
+    LookUp,
     TokenInput,
     TokenTable,
     project_tokens,
     token_embedding,
 )
 from pocketseq.layers.lstm import LSTM, read_loop
+from pocketseq.layers.ngrams import NGramEmbedding
 from pocketseq.layers.policy import (
     checked_mask,
     checked_product_dtype,
@@ -35,6 +37,9 @@ class LSTMEncoder(keras.layers.Layer):
         layers: Number of LSTM layers.
         bidirectional: Whether each layer reads from both ends.
         dropout: Fraction of features dropped after each layer, except in :meth:`loop`.
+        longest_ngram: Tokens of the longest n-gram that is embedded besides the tokens
+            themselves; 1: none. See :class:`NGramEmbedding`.
+        ngram_rows: The largest number of embeddings for the n-grams of a length.
         product_dtype: The dtype that a call rounds the factors of products to; see
             :class:`LSTM`.
 
@@ -69,6 +74,8 @@ class LSTMEncoder(keras.layers.Layer):
         layers: int = 1,
         bidirectional: bool = True,
         dropout: float = 0.0,
+        longest_ngram: int = 1,
+        ngram_rows: int = 4096,
         product_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -84,7 +91,19 @@ class LSTMEncoder(keras.layers.Layer):
         self.bidirectional = bidirectional
         self.dropout = dropout
         self.product_dtype = checked_product_dtype(product_dtype)
+        self.longest_ngram = longest_ngram
+        self.ngram_rows = ngram_rows
         self.embedding = token_embedding(vocabulary_size, embedding_size)
+        self.ngrams = None
+        if longest_ngram > 1:
+            self.ngrams = NGramEmbedding(
+                vocabulary_size,
+                embedding_size,
+                longest=longest_ngram,
+                rows=ngram_rows,
+                name="ngrams",
+                dtype="float32",
+            )
         width = units // 2 if bidirectional else units
         options = {"product_dtype": product_dtype, "dtype": self.dtype_policy}
         self.forward = [
@@ -97,6 +116,8 @@ class LSTMEncoder(keras.layers.Layer):
 
     def build(self, source_ids_shape):
         self.embedding.build(source_ids_shape)
+        if self.ngrams is not None:
+            self.ngrams.build(source_ids_shape)
         width = self.embedding_size
         for index, layer in enumerate(self.forward):
             layer.build((None, None, width))
@@ -108,16 +129,20 @@ class LSTMEncoder(keras.layers.Layer):
         source_mask = checked_mask(source_mask)
         # The ids are transposed for time-major inputs, because they are the smallest.
         ids_by_time = tf.transpose(source_ids)
+        around = self._around(ids_by_time, source_mask)
+        dtype = product_dtype_of(self)
+
+        def project(lstm, inputs):
+            if inputs is not None:
+                return lstm.project(inputs, dtype)
+            projected = project_tokens(self.embedding, lstm, ids_by_time)
+            if around is not None:
+                projected += lstm.multiply(around, dtype)
+            return projected
 
         def read_layer(layers, inputs):
-            if inputs is None:
-                projected = [
-                    project_tokens(self.embedding, lstm, ids_by_time) for lstm in layers
-                ]
-            else:
-                by_time = swap_axes(inputs)
-                dtype = product_dtype_of(self)
-                projected = [lstm.project(by_time, dtype) for lstm in layers]
+            by_time = None if inputs is None else swap_axes(inputs)
+            projected = [project(lstm, by_time) for lstm in layers]
             read = [
                 lstm.run(one, source_mask)
                 for lstm, one in zip(layers, projected, strict=True)
@@ -131,6 +156,7 @@ class LSTMEncoder(keras.layers.Layer):
         source_ids: tf.Tensor,
         source_mask: tf.Tensor | None = None,
         token_inputs: Sequence[TokenInput] | None = None,
+        look_up: LookUp | None = None,
     ) -> tuple[tf.Tensor, tuple[LSTMState, ...]]:
         """Computes what a call computes, in float32, by :func:`read_loop`.
 
@@ -138,6 +164,8 @@ class LSTMEncoder(keras.layers.Layer):
             source_ids, source_mask: As in a call.
             token_inputs: How tokens become inputs, one per LSTM of the first layer,
                 such as :meth:`token_tables`; None: :class:`EmbeddedToken`.
+            look_up: How n-grams are looked up, such as :meth:`ngram_tables`; None: by
+                the layer.
         """
         if not self.built:
             self.build(source_ids.shape)
@@ -149,12 +177,16 @@ class LSTMEncoder(keras.layers.Layer):
         if source_mask is None:
             source_mask = tf.ones(tf.shape(source_ids), tf.bool)
         ids_by_time = tf.transpose(source_ids)
+        around = self._around(ids_by_time, source_mask, look_up)
 
         def read_layer(layers, inputs):
             def project(index, time):
-                if inputs is None:
-                    return token_inputs[index].project(tf.gather(ids_by_time, time))
-                return layers[index].project(tf.gather(by_time, time))
+                if inputs is not None:
+                    return layers[index].project(tf.gather(by_time, time))
+                projected = token_inputs[index].project(tf.gather(ids_by_time, time))
+                if around is not None:
+                    projected += layers[index].multiply(tf.gather(around, time))
+                return projected
 
             by_time = None if inputs is None else swap_axes(inputs)
             return read_loop(layers, project, source_mask)
@@ -170,6 +202,23 @@ class LSTMEncoder(keras.layers.Layer):
         return tuple(
             TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
         )
+
+    def ngram_tables(self, *, int8: bool) -> LookUp | None:
+        """Returns how n-grams are looked up in constants; None: there are none.
+
+        Args:
+            int8: Whether the rows are int8 with one scale each.
+        """
+        return None if self.ngrams is None else self.ngrams.constant(int8=int8)
+
+    def _around(self, ids_by_time, mask, look_up=None):
+        """Returns the embeddings of n-grams ``(length, batch, width)``, or None."""
+        if self.ngrams is None:
+            return None
+        if mask is not None:
+            ids_by_time = tf.where(tf.transpose(mask), ids_by_time, 0)
+        look_up = look_up or self.ngrams.look_up
+        return look_up(self.ngrams.numbers(ids_by_time, axis=0))
 
     def _layer(self, index):
         """Returns the LSTMs of a layer: forward, and backward if bidirectional."""
@@ -195,5 +244,7 @@ class LSTMEncoder(keras.layers.Layer):
             "layers": self.layers,
             "bidirectional": self.bidirectional,
             "dropout": self.dropout,
+            "longest_ngram": self.longest_ngram,
+            "ngram_rows": self.ngram_rows,
             "product_dtype": self.product_dtype,
         }

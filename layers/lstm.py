@@ -119,10 +119,19 @@ class LSTM(keras.layers.Layer):
             inputs: float ``(..., width)``.
             product_dtype: The dtype of the factors of the product.
         """
+        return self._multiply(inputs, product_dtype, self.bias)
+
+    def multiply(self, inputs, product_dtype="float32"):
+        """Returns ``inputs W``, what :meth:`project` returns but without the bias."""
+        return self._multiply(inputs, product_dtype)
+
+    def _multiply(self, inputs, product_dtype, bias=None):
         width = inputs.shape[-1]
         rows = tf.reshape(inputs, [-1, width])
-        projected = product(rows, self.kernel[:width], product_dtype) + self.bias
-        return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
+        found = product(rows, self.kernel[:width], product_dtype)
+        if bias is not None:
+            found += bias
+        return tf.reshape(found, tf.concat([tf.shape(inputs)[:-1], [-1]], axis=0))
 
     def update(self, projected, state):
         """Returns the next state, from the projected inputs of one time step."""

@@ -109,6 +109,10 @@ class ModelConfig:
     encoder_layers: int = 1
     decoder_layers: int = 1
     bidirectional: bool = True
+    #: The longest n-gram of source tokens with an embedding of its own; 1: none.
+    longest_ngram: int = 1
+    #: The largest number of embeddings for the n-grams of a length.
+    ngram_rows: int = 4096
     input_feeding: bool = False
     tied_output: bool = True
     dropout: float = 0.1
@@ -509,6 +513,8 @@ _RANGES = {
     "model.units": _Range(1, 2**14),
     "model.encoder_layers": _Range(1, 64),
     "model.decoder_layers": _Range(1, 64),
+    "model.longest_ngram": _Range(1, 8),
+    "model.ngram_rows": _Range(1, 46337),
     "model.attention.initial_scale": _Range(0, 100, open_low=True),
     "model.dropout": _SHARE,
     "training.parts": _Range(0, 1024),

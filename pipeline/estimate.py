@@ -39,7 +39,8 @@ class Tokens(NamedTuple):
 
 def count_weights(model: ModelConfig, sizes: Vocabularies) -> int:
     """Returns the number of weights of a model."""
-    embeddings = (sizes.source + sizes.target) * model.embedding_size
+    embeddings = sizes.source + sizes.target + _ngrams(model, sizes)
+    embeddings *= model.embedding_size
     lstms = sum(_lstm(inputs, units) for inputs, units in _encoder(model))
     lstms += sum(_lstm(inputs, model.units) for inputs in _decoder_inputs(model))
     bridges = 0
@@ -71,6 +72,8 @@ def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> i
             stored += size * gates - width * gates
     if sizes.source <= width:
         stored -= sizes.source * width
+        if model.longest_ngram > 1:  # their product is not folded
+            stored += width * _encoder_gates(model)
     if sizes.target <= width and not model.tied_output:
         stored -= sizes.target * width
     return stored + _OVERHEAD + _BYTES_PER_PIECE * pieces
@@ -87,6 +90,8 @@ def minutes(config: Config, sizes: Vocabularies, tokens: Tokens, pairs: int) -> 
     """
     model, training = config.model, config.training
     encoder = sum(4 * units * (inputs + units) for inputs, units in _encoder(model))
+    if model.longest_ngram > 1:
+        encoder += model.embedding_size * _encoder_gates(model)
     decoder: float = sum(
         4 * model.units * (inputs + model.units) for inputs in _decoder_inputs(model)
     )
@@ -110,6 +115,12 @@ def _encoder(model: ModelConfig) -> list[tuple[int, int]]:
         for layer in range(model.encoder_layers)
         for _ in range(directions)
     ]
+
+
+def _ngrams(model: ModelConfig, sizes: Vocabularies) -> int:
+    """Returns the number of rows for n-grams."""
+    orders = range(2, model.longest_ngram + 1)
+    return sum(min(sizes.source**n, model.ngram_rows) for n in orders)
 
 
 def _encoder_gates(model: ModelConfig) -> int:

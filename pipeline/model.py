@@ -97,8 +97,10 @@ class EncoderDecoder(keras.Model):
             source_ids, source_length, token_inputs: As for :meth:`search`.
         """
         source_mask = tf.sequence_mask(source_length, _width(source_ids))
-        source_inputs, target_input = token_inputs or (None, None)
-        outputs, states = self.encoder.loop(source_ids, source_mask, source_inputs)
+        source_inputs, target_input, look_up = token_inputs or (None, None, None)
+        outputs, states = self.encoder.loop(
+            source_ids, source_mask, source_inputs, look_up
+        )
         memory = self.decoder.memory(outputs, source_mask)
 
         def step(
@@ -141,7 +143,9 @@ class EncoderDecoder(keras.Model):
             int8: Whether the rows are int8 with one scale each.
         """
         return TokenInputs(
-            self.encoder.token_tables(int8=int8), self.decoder.token_table(int8=int8)
+            self.encoder.token_tables(int8=int8),
+            self.decoder.token_table(int8=int8),
+            self.encoder.ngram_tables(int8=int8),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -263,6 +267,8 @@ def build_model(
             layers=config.encoder_layers,
             bidirectional=config.bidirectional,
             dropout=config.dropout,
+            longest_ngram=config.longest_ngram,
+            ngram_rows=config.ngram_rows,
             product_dtype=product_dtype,
             name="encoder",
         ),

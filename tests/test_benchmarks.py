@@ -161,6 +161,7 @@ def test_only_the_network_that_all_can_build_is_compared():
         {"encoder_layers": 2},
         {"decoder_layers": 2},
         {"bidirectional": False},
+        {"longest_ngram": 3},
         {"attention": AttentionConfig("dot")},
         {"attention": CosineConfig(learned_scale=False)},
         {"tied_output": False},

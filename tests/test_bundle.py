@@ -553,8 +553,9 @@ def test_a_quantized_file_that_loses_too_much_stops_the_export(
         tables = original(model, int8=int8)
         if int8:
             assert isinstance(tables.target, TokenTable)
-            order = np.random.default_rng(0).permutation(len(tables.target.rows))
-            tables.target.rows = tables.target.rows[order]
+            rows = tables.target.rows
+            order = np.random.default_rng(0).permutation(len(rows.values))
+            rows.values = rows.values[order]
         return tables
 
     monkeypatch.setattr(EncoderDecoder, "token_tables", with_shuffled_rows)

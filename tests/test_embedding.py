@@ -62,15 +62,16 @@ def test_a_table_gives_what_the_layers_give(tokens, kernel_width):
 def test_a_table_is_folded_where_that_makes_it_no_longer(tokens):
     table = TokenTable(*layers(tokens), int8=False)
     assert table.projected == (tokens <= SIZE)
-    assert table.rows.shape == (tokens, 4 * UNITS if tokens <= SIZE else SIZE)
+    assert table.rows.values.shape == (tokens, 4 * UNITS if tokens <= SIZE else SIZE)
 
 
 @EVERY_SIZE
 def test_int8_rows_are_off_by_half_a_scale_step_at_most(tokens):
     embedding, lstm = layers(tokens)
     table = TokenTable(embedding, lstm, int8=True)
-    assert table.rows.dtype == np.int8
-    assert table.scales is not None and table.scales.shape == (tokens, 1)
+    assert table.rows.values.dtype == np.int8
+    scales = table.rows.scales
+    assert scales is not None and scales.shape == (tokens, 1)
     ids = np.arange(tokens)
     if table.projected:
         exact = projected(embedding, lstm, ids)
@@ -86,7 +87,7 @@ def test_int8_rows_are_off_by_half_a_scale_step_at_most(tokens):
     assert (np.abs(found - exact) <= bound * 1.001 + 1e-6).all()
     assert np.abs(found - exact).max() > 0
     # All of int8 is used: the largest component of each row is 127 steps.
-    np.testing.assert_array_equal(np.abs(table.rows).max(axis=1), 127)
+    np.testing.assert_array_equal(np.abs(table.rows.values).max(axis=1), 127)
 
 
 def test_a_row_of_zeros_stays_one():

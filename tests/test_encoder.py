@@ -16,16 +16,29 @@ BOTH_KINDS = pytest.mark.parametrize(
 )
 
 
-def built(bidirectional, vocabulary_size=9):
+def built(bidirectional, vocabulary_size=9, **options):
     keras.utils.set_random_seed(1)
-    encoder = LSTMEncoder(vocabulary_size, 5, 6, layers=2, bidirectional=bidirectional)
+    encoder = LSTMEncoder(
+        vocabulary_size, 5, 6, layers=2, bidirectional=bidirectional, **options
+    )
     encoder.build((None, None))
+    return encoder
+
+
+def with_ngrams(bidirectional=True):
+    """An encoder whose n-grams have random embeddings."""
+    encoder = built(bidirectional, longest_ngram=3, ngram_rows=90)
+    random = np.random.default_rng(1)
+    for table in encoder.ngrams.tables:
+        table.assign(random.normal(size=table.shape))
     return encoder
 
 
 def keras_outputs(encoder, source_ids):
     """Outputs and states by Keras' own layers, with the encoder's weights."""
     outputs = encoder.embedding.embeddings.numpy()[source_ids]
+    if encoder.ngrams is not None:
+        outputs = outputs + encoder.ngrams(source_ids).numpy()
     states = []
     for index, forward in enumerate(encoder.forward):
         layer = keras.layers.LSTM(
@@ -79,8 +92,24 @@ def test_a_large_vocabulary_is_encoded_the_same():
     assert_equal_nests(outputs, keras_outputs(encoder, source_ids), atol=1e-5)
 
 
-def test_ids_in_padding_change_nothing():
-    encoder = built(bidirectional=True)
+@BOTH_KINDS
+def test_ngrams_are_added_to_the_embeddings_of_tokens(bidirectional):
+    encoder = with_ngrams(bidirectional)
+    without = built(bidirectional)
+    outputs, states = encoder(tf.constant(SOURCE_IDS), tf.constant(MASK))
+    assert np.abs(outputs - without(SOURCE_IDS, MASK)[0]).max() > 0.01
+    for text, length in enumerate(LENGTHS[:3]):
+        expected = keras_outputs(encoder, SOURCE_IDS[text : text + 1, :length])
+        row = slice(text, text + 1)
+        result = outputs[row, :length], [[part[row] for part in s] for s in states]
+        assert_equal_nests(result, expected, atol=1e-5)
+    looped = encoder.loop(tf.constant(SOURCE_IDS), tf.constant(MASK))
+    assert_equal_nests(looped, (outputs, states), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", [built, with_ngrams])
+def test_ids_in_padding_change_nothing(encoder):
+    encoder = encoder(bidirectional=True)
     garbage = np.where(MASK, SOURCE_IDS, 8)
     assert_equal_nests(encoder(garbage, MASK), encoder(SOURCE_IDS, MASK), atol=1e-6)
 

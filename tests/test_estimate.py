@@ -23,6 +23,8 @@ from pocketseq.pipeline.model import build_model
         ("attention=none", "units=14"),
         ("attention=dot", "input_feeding=true", "embedding_size=9"),
         ("attention.learned_scale=false",),
+        ("longest_ngram=2",),
+        ("longest_ngram=4", "ngram_rows=130"),
     ],
 )
 def test_weights_are_those_of_the_built_model(settings):

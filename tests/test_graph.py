@@ -34,7 +34,9 @@ MARKED = [
 # Kinds of source and target, and the model. The first two read texts so long that there
 # are short buffers for most, and that long buffers are filled in blocks.
 CASES = {
-    "character-word": dict(lengths=(80, 90), normalization=BOTH, end=2, seed=8),
+    "character-word": dict(
+        lengths=(80, 90), normalization=BOTH, end=2, seed=8, longest_ngram=3,
+    ),
     "wordpiece-wordpiece": dict(
         lengths=(80, 72), normalization=BOTH, end=1, seed=2, input_feeding=True
     ),
@@ -49,7 +51,7 @@ CASES = {
     # This one never ends.
     "character-character": dict(
         lengths=(24, 32), normalization=FOLDED, end=-1e4, penalty=0.6, attention="dot",
-        bidirectional=False, decoder_layers=2,
+        bidirectional=False, decoder_layers=2, longest_ngram=2, ngram_rows=40,
     ),
 }  # fmt: skip
 SHORT = {"source": 16, "target": 10}

@@ -72,7 +72,7 @@ def encoder_function(translator: ModelTranslator, tables: TokenInputs) -> Graph:
         model = translator.model
         mask = tf.sequence_mask(source.length, size.source)
         outputs, states = model.encoder.loop(
-            source.ids[:, : size.source], mask, tables.source
+            source.ids[:, : size.source], mask, tables.source, tables.ngrams
         )
         memory = model.decoder.memory(outputs, mask)
         parts = [*memory, *model.decoder.initial_state(states).lstm[0]]
