@@ -40,6 +40,8 @@ class LSTMEncoder(keras.layers.Layer):
         longest_ngram: Tokens of the longest n-gram that is embedded besides the tokens
             themselves; 1: none. See :class:`NGramEmbedding`.
         ngram_rows: The largest number of embeddings for the n-grams of a length.
+        ngram_size: Their width, at most ``embedding_size``; they are added to the first
+            features of the tokens' embeddings.
         product_dtype: The dtype that a call rounds the factors of products to; see
             :class:`LSTM`.
 
@@ -76,6 +78,7 @@ class LSTMEncoder(keras.layers.Layer):
         dropout: float = 0.0,
         longest_ngram: int = 1,
         ngram_rows: int = 4096,
+        ngram_size: int = 64,
         product_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,12 +96,13 @@ class LSTMEncoder(keras.layers.Layer):
         self.product_dtype = checked_product_dtype(product_dtype)
         self.longest_ngram = longest_ngram
         self.ngram_rows = ngram_rows
+        self.ngram_size = ngram_size
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         self.ngrams = None
         if longest_ngram > 1:
             self.ngrams = NGramEmbedding(
                 vocabulary_size,
-                embedding_size,
+                min(ngram_size, embedding_size),
                 longest=longest_ngram,
                 rows=ngram_rows,
                 name="ngrams",
@@ -246,5 +250,6 @@ class LSTMEncoder(keras.layers.Layer):
             "dropout": self.dropout,
             "longest_ngram": self.longest_ngram,
             "ngram_rows": self.ngram_rows,
+            "ngram_size": self.ngram_size,
             "product_dtype": self.product_dtype,
         }

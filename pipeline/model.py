@@ -269,6 +269,7 @@ def build_model(
             dropout=config.dropout,
             longest_ngram=config.longest_ngram,
             ngram_rows=config.ngram_rows,
+            ngram_size=config.ngram_size,
             product_dtype=product_dtype,
             name="encoder",
         ),
