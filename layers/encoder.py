@@ -197,23 +197,21 @@ class LSTMEncoder(keras.layers.Layer):
 
         return self._encode(read_layer, None)
 
-    def token_tables(self, *, int8: bool) -> tuple[TokenTable, ...]:
+    def token_tables(self, bits: int = 32) -> tuple[TokenTable, ...]:
         """Returns a :class:`TokenTable` for each LSTM of the first layer.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            bits: Per component of a row.
         """
-        return tuple(
-            TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
-        )
+        return tuple(TokenTable(self.embedding, lstm, bits) for lstm in self._layer(0))
 
-    def ngram_tables(self, *, int8: bool) -> LookUp | None:
+    def ngram_tables(self, bits: int = 32) -> LookUp | None:
         """Returns how n-grams are looked up in constants; None: there are none.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            bits: Per component of a row.
         """
-        return None if self.ngrams is None else self.ngrams.constant(int8=int8)
+        return None if self.ngrams is None else self.ngrams.constant(bits)
 
     def _around(self, ids_by_time, mask, look_up=None):
         """Returns the embeddings of n-grams ``(length, batch, width)``, or None."""
