@@ -51,7 +51,8 @@ def main(
     """Measure updates of a network, with and without input feeding."""
     recipe = load_recipe("translation" if train else _RECIPES[corpus])
     config = with_files(recipe, train, train_target, "", "", False)
-    config = override(config, settings)
+    # The embeddings of n-grams are no part of the networks compared.
+    config = override(config, ["model.longest_ngram=1", *settings])
     if problem := comparison_problem(config.model):
         raise click.UsageError(problem)
     with tempfile.TemporaryDirectory() as name:
