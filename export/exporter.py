@@ -172,11 +172,14 @@ def _dictionary(
     """Reads the dictionary that an export asks for."""
     if options.exceptions is None:
         return None
-    is_file = options.exceptions != TRAINING_CORPUS
     named = Corpus(options.exceptions, can_skip=False)
-    corpus = named if is_file else training_corpus
+    is_training_corpus = options.exceptions == TRAINING_CORPUS
     dictionary = read_dictionary(
-        corpus, translators, most_answers=options.beam_size or 1, strict=is_file
+        training_corpus if is_training_corpus else named,
+        translators,
+        most_answers=options.beam_size or 1,
+        # What a package or the training corpus has is not the user's to mend.
+        strict=not (is_training_corpus or named.is_installed),
     )
     logger.info("%s: %s words", dictionary.name, f"{len(dictionary.words):,}")
     return dictionary
