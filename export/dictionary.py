@@ -81,12 +81,12 @@ def read_dictionary(
         translators: The Keras model for each length of source texts in code points.
         most_answers: How many answers of a text to keep, from the first.
         strict: Whether a target with a symbol that the model does not know is a mistake
-            of the user's.
+            of the user's; in a dictionary that installs, it never is.
 
     Raises:
         UserError: There is such a target, or the corpus cannot be read.
     """
-    reader = _Reader(corpus, translators, strict)
+    reader = _Reader(corpus, translators, strict and not corpus.is_installed)
     for block in blocks(corpus.checked(), _BLOCK):
         reader.add(block)
     words = (

@@ -172,14 +172,11 @@ def _dictionary(
     """Reads the dictionary that an export asks for."""
     if options.exceptions is None:
         return None
+    is_file = options.exceptions != TRAINING_CORPUS
     named = Corpus(options.exceptions, can_skip=False)
-    is_training_corpus = options.exceptions == TRAINING_CORPUS
+    corpus = named if is_file else training_corpus
     dictionary = read_dictionary(
-        training_corpus if is_training_corpus else named,
-        translators,
-        most_answers=options.beam_size or 1,
-        # What a package or the training corpus has is not the user's to mend.
-        strict=not (is_training_corpus or named.is_installed),
+        corpus, translators, most_answers=options.beam_size or 1, strict=is_file
     )
     logger.info("%s: %s words", dictionary.name, f"{len(dictionary.words):,}")
     return dictionary

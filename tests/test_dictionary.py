@@ -78,6 +78,13 @@ def test_in_a_training_corpus_such_targets_are_left_out_and_counted(read):
     assert "1 with target symbols that it does not know" in note
 
 
+def test_in_a_dictionary_that_installs_they_are_no_mistake_either(translator):
+    corpus, translators = Corpus("cmudict:dev"), {8: translator.resized(8)}
+    dictionary = read_dictionary(corpus, translators, most_answers=1, strict=True)
+    assert shown(dictionary) == {}  # no phone is one of this model's
+    assert sum(dictionary.left_out.values()) == len(list(corpus))
+
+
 def test_what_does_not_fit_is_left_out_and_counted(read):
     text = (
         "aaaaaaaaa\txy\n"  # 9 code points

@@ -99,7 +99,7 @@ def model_card(
 
 
 def _example(translation: Translation) -> str:
-    where = "in its dictionary" if translation.score == 0 else "by the model"
+    where = "from its table" if translation.score == 0 else "by the model"
     source, text = map(visible_spaces, (translation.source, translation.text))
     return f"| `{source}` | `{text}` | {where} |"
 
@@ -154,7 +154,7 @@ def _quality(manifest: Manifest, measured: Measured) -> str:
     metric = measured.plain["test"].metric
     names = [metric, METRICS[metric].beside]
     titles = [names[0].upper(), "95 %", names[1].upper()]
-    table = [_row("", "texts", *titles), "|---|" + "---:|" * 4]
+    table = [_row("set", "texts", *titles), "|---|" + "---:|" * 4]
     for part, analysis in measured.plain.items():
         (answers,) = analysis.models
         table.append(
