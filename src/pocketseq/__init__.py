@@ -1,8 +1,7 @@
 """Short text to short text on the phone: attention LSTMs in one ``.tflite`` file.
 
 >>> import pocketseq
->>> pocketseq.load("english-pronunciation")("phone")  # a model in the box
-'F OW1 N'
+>>> translator = pocketseq.load("english-pronunciation")  # a model in the box
 >>> summary = pocketseq.train("pronunciation", run="runs/mine")
 >>> pocketseq.export(summary.run)
 >>> translator = pocketseq.load("runs/mine/export/model-int8.tflite")
