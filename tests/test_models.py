@@ -163,6 +163,14 @@ def test_a_card_shows_answers_that_the_model_gives(folder):
         assert float(score) == 0 or where == "by the model"
 
 
+def test_the_readme_and_the_guide_list_the_models_in_the_box():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
+    names = [folder.name for folder in FOLDERS]
+    assert re.findall(r"^\| `([\w-]+)` \|.*MODEL_CARD", readme, re.MULTILINE) == names
+    assert re.findall(r"^- `([\w-]+)`: ", guide, re.MULTILINE) == names
+
+
 def test_the_readme_shows_answers_that_the_model_gives():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     pattern = r"^\$ python cli\.py (translate --model [a-z-]+ .*)\n((?:[^$`].*\n)+)"
