@@ -27,6 +27,7 @@ from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.analysis.analysis import Analysis, analyse
 from pocketseq.pipeline.analysis.answers import Answers
 from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.evaluation import METRICS
 from pocketseq.pipeline.runs import Run
 from trials import CLI, Trial
 
@@ -119,12 +120,16 @@ def make(entry: Entry, data: Path | None, run: Path, output: Path) -> dict[str, 
     measured = measure(entry, trained, plain, bundle, entry.corpora(data))
     commands = entry.training_command(None), entry.export_command()
     card = model_card(entry, manifest, measured, commands)
+    shown = {"examples", *METRICS}
     return {
         "bytes": into_box(entry.name, bundle, card, output),
         "without_dictionary": {
             part: analysis.models[0].result for part, analysis in measured.plain.items()
         },
-        "with_dictionary": measured.shipped,
+        "with_dictionary": {
+            part: {key: value for key, value in result.items() if key in shown}
+            for part, result in measured.shipped.items()
+        },
     }
 
 

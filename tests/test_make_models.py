@@ -291,6 +291,7 @@ def test_a_card_says_what_the_model_is_and_what_it_is_not(card):
         "`model-int8.tflite`, 1,234,567 bytes",
         "0.73 million weights",
         "encoder 2 x 256, read both ways, decoder 1 x 256",
+        "every text of `cmudict:all` is answered as it stands there",
         "1,500 texts in 12,000 bytes",
         "**Time**: 0.25 ms",
         "`cmudict:train`, 117,073 different texts",

@@ -89,7 +89,7 @@ def model_card(
         name=entry.name,
         summary=_filled(entry.summary),
         examples="\n".join(map(_example, measured.examples)),
-        model=_model(manifest, measured.weights),
+        model=_model(entry, manifest, measured.weights),
         use=_filled(_USES[manifest.task]),
         data=_data(entry, manifest, measured),
         quality=_quality(manifest, measured),
@@ -104,7 +104,7 @@ def _example(translation: Translation) -> str:
     return f"| `{source}` | `{text}` | {where} |"
 
 
-def _model(manifest: Manifest, weights: int) -> str:
+def _model(entry: Entry, manifest: Manifest, weights: int) -> str:
     file, layers = manifest.models[DEFAULT], manifest.recipe["model"]
     directions = "both ways" if layers["bidirectional"] else "one way"
     searches = "greedy"
@@ -118,7 +118,7 @@ def _model(manifest: Manifest, weights: int) -> str:
             f"attention, {weights / 1e6:.2f} million weights, int8; encoder "
             f"{layers['encoder_layers']} x {layers['units']}, read {directions}, "
             f"decoder {layers['decoder_layers']} x {layers['units']}.",
-            f"**Dictionary in the file**: {_dictionary(file)}",
+            f"**Dictionary in the file**: {_dictionary(entry, file)}",
             f"**Search**: {searches}.",
             f"**Time**: {file.milliseconds} ms per text, the median on one thread of "
             f"the processor that made the file.",
@@ -126,13 +126,13 @@ def _model(manifest: Manifest, weights: int) -> str:
     )
 
 
-def _dictionary(file: ModelFile) -> str:
+def _dictionary(entry: Entry, file: ModelFile) -> str:
     if file.exceptions is None:
         return "none."
     return (
-        f"what the model gets wrong of the data below, {file.exceptions.entries:,} "
-        f"texts in {file.exceptions.bytes:,} bytes, is answered from a table, with "
-        f"score 0."
+        f"every text of {entry.dictionary} is answered as it stands there. What the "
+        f"model itself gets wrong of it, {file.exceptions.entries:,} texts in "
+        f"{file.exceptions.bytes:,} bytes, comes from a table, with score 0."
     )
 
 

@@ -57,6 +57,13 @@ class Entry:
     limits: tuple[str, ...] = ()
 
     @property
+    def dictionary(self) -> str:
+        """What the file answers exactly, for people."""
+        if self.exceptions == _OF_TRAINING:
+            return "the training data"
+        return f"`{self.exceptions}`"
+
+    @property
     def files(self) -> list[str]:
         """The files that are not part of the project."""
         corpora = (self.train, self.dev, self.test)
