@@ -57,7 +57,7 @@ def main(run: str, quantize: str, count: int) -> None:
     lengths = token_counts(keras, texts)
 
     recipe = RECIPES[quantize]
-    tables = keras.model.token_tables(int8=recipe.int8_rows)
+    tables = keras.model.token_tables(**recipe.row_bits)
     models = {
         name: converted(graph, recipe)
         for name, graph in all_graphs(keras, tables).items()

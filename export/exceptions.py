@@ -44,6 +44,17 @@ class Entry(NamedTuple):
     targets: tuple[tuple[int, ...], ...]
 
 
+class Symbol(NamedTuple):
+    """A target symbol that a model does not know, but that an answer has.
+
+    ``piece``: as in a vocabulary. ``stands_for``: the id of the unknown token that the
+    model reads in its place.
+    """
+
+    piece: str
+    stands_for: int
+
+
 class _Unit(NamedTuple):
     """How the integers of a stream hold a fingerprint: digits, each below ``base``."""
 
@@ -76,6 +87,8 @@ class ExceptionTable(NamedTuple):
 
     ``most_entries``, ``most_pieces``: of a bucket. ``most_targets``: of an entry.
     ``size``: the number of entries.
+
+    ``symbols``: what the model does not know. Their ids follow those of its vocabulary.
     """
 
     coefficients: np.ndarray
@@ -87,6 +100,7 @@ class ExceptionTable(NamedTuple):
     most_pieces: int
     most_targets: int
     size: int
+    symbols: tuple[Symbol, ...] = ()
 
     @property
     def digits(self) -> int:

@@ -176,7 +176,7 @@ def _dictionary(
     named = Corpus(options.exceptions, can_skip=False)
     corpus = named if is_file else training_corpus
     dictionary = read_dictionary(
-        corpus, translators, most_answers=options.beam_size or 1, strict=is_file
+        corpus, translators, most_answers=options.beam_size or 1
     )
     logger.info("%s: %s words", dictionary.name, f"{len(dictionary.words):,}")
     return dictionary

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 class Recipe:
     """One way of storing weights.
 
-    ``bits``: per weight of a matrix product. ``algorithm``: the name by which
-    ai-edge-quantizer knows how to choose the scales. ``score_tolerance``: the largest
-    difference from Keras' scores in golden lines. ``description``: a sentence for the
-    bundle's README. With fewer than 32 bits, the rows that tokens look up are int8 with
-    one scale per row, dequantized after the gather, and the products after the
-    attention have 8 bits at least.
+    ``bits``: per weight of a matrix product; those after the attention have 8 at least.
+    ``algorithm``: the name by which ai-edge-quantizer knows how to choose the scales.
+    ``score_tolerance``: the largest difference from Keras' scores in golden lines.
+    ``description``: a sentence for the bundle's README.
     """
 
     bits: int
@@ -25,9 +23,15 @@ class Recipe:
     description: str
 
     @property
-    def int8_rows(self) -> bool:
-        """Whether the rows that tokens look up are int8."""
-        return self.bits < 32
+    def row_bits(self) -> dict[str, int]:
+        """The bits per component of the rows that tokens and n-grams look up.
+
+        Below 32, each row has a scale and is dequantized after the gather. N-grams only
+        add to what tokens say, and do with 4.
+        """
+        if self.bits == 32:
+            return {"source": 32, "target": 32, "ngrams": 32}
+        return {"source": 8, "target": 8, "ngrams": 4}
 
 
 #: By name, the most exact first.

@@ -368,13 +368,13 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         feed = context if self.input_feeding else ()
         return DecoderState(tuple(lstm_states), feed), context, weights
 
-    def token_table(self, *, int8: bool) -> TokenTable:
+    def token_table(self, bits: int = 32) -> TokenTable:
         """Returns a :class:`TokenTable` for :meth:`step`.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            bits: Per component of a row.
         """
-        return TokenTable(self.embedding, self.lstm[0], int8=int8)
+        return TokenTable(self.embedding, self.lstm[0], bits)
 
     def _readout(self, context, hidden, product_dtype="float32"):
         inputs = hidden

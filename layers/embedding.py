@@ -110,25 +110,73 @@ class EmbeddedToken:
 class Rows:
     """Constant rows that are looked up by number.
 
+    With 8 or 4 bits, a row is integers and a scale. Of 15 levels, the scale is the one
+    with the least squared error: it may clip the largest components.
+
     Args:
         values: float32 ``(rows, width)``; taken as they are now.
-        int8: Whether rows are stored as int8 with one scale each.
+        bits: Per component: 32, 8 or 4. Two of 4 bits are stored in a byte, the first
+            half of a row beside the second.
     """
 
-    def __init__(self, values: tf.Tensor, *, int8: bool) -> None:
+    def __init__(self, values: tf.Tensor, bits: int = 32) -> None:
         self.values: np.ndarray = tf.convert_to_tensor(values).numpy()
+        self.width = self.values.shape[1]
+        self.packed = bits == 4
         self.scales: np.ndarray | None = None
-        if int8:
-            largest = np.abs(self.values).max(axis=1, keepdims=True)
-            self.scales = np.maximum(largest, np.finfo(np.float32).tiny) / 127
-            self.values = np.round(self.values / self.scales).astype(np.int8)
+        if bits == 32:
+            return
+        self.scales = _scales(self.values, bits)
+        levels = _levels(self.values, self.scales, bits)
+        self.values = _in_bytes(levels) if self.packed else levels.astype(np.int8)
 
     def take(self, numbers: tf.Tensor) -> tf.Tensor:
         """Returns float32 rows ``(..., width)`` for int32 numbers ``(...)``."""
         rows = tf.gather(self.values, numbers)
         if self.scales is None:
             return rows
+        if self.packed:
+            pairs = tf.cast(rows, tf.int32)
+            halves = tf.concat([pairs // 16, pairs % 16], axis=-1)
+            rows = halves[..., : self.width] - _MIDDLE
         return tf.cast(rows, tf.float32) * tf.gather(self.scales, numbers)
+
+
+# What the level 0 of 4 bits is stored as.
+_MIDDLE = 8
+
+# Shares of the largest component of a row that 15 levels may span.
+_SPANS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+
+def _scales(values: np.ndarray, bits: int) -> np.ndarray:
+    """Returns a scale for each row, ``(rows, 1)``."""
+    largest = np.abs(values).max(axis=1, keepdims=True)
+    largest = np.maximum(largest, np.finfo(np.float32).tiny)
+    if bits == 8:
+        return largest / 127
+    candidates = [span * largest / 7 for span in _SPANS]
+    errors = [
+        np.square(_levels(values, scales, bits) * scales - values).sum(axis=1)
+        for scales in candidates
+    ]
+    best = np.argmin(errors, axis=0)
+    return np.stack(candidates)[best, np.arange(len(values))]
+
+
+def _levels(values: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
+    """Returns the nearest levels, symmetric around 0."""
+    most = 2 ** (bits - 1) - 1
+    return np.clip(np.round(values / scales), -most, most)
+
+
+def _in_bytes(levels: np.ndarray) -> np.ndarray:
+    """Returns pairs of levels ``-7 .. 7`` as bytes, ``(rows, half the width)``."""
+    width = levels.shape[1] + levels.shape[1] % 2
+    stored = np.full((len(levels), width), _MIDDLE)
+    stored[:, : levels.shape[1]] = levels + _MIDDLE
+    first, second = np.split(stored, 2, axis=1)
+    return (16 * first + second).astype(np.uint8)
 
 
 class TokenTable:
@@ -143,18 +191,18 @@ class TokenTable:
     Args:
         embedding: The embedding layer.
         lstm: The LSTM that reads the embeddings.
-        int8: Whether rows are stored as int8 with one scale each.
+        bits: Per component of a row; see :class:`Rows`.
     """
 
     def __init__(
-        self, embedding: keras.layers.Layer, lstm: LSTM, *, int8: bool
+        self, embedding: keras.layers.Layer, lstm: LSTM, bits: int = 32
     ) -> None:
         self.lstm = lstm
         self.projected = embedding.input_dim <= embedding.output_dim
         rows = embedding.embeddings
         if self.projected:
             rows = lstm.project(rows)
-        self.rows = Rows(rows, int8=int8)
+        self.rows = Rows(rows, bits)
 
     def project(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Returns ``lstm.project(embedding(token_ids))``, ``(..., 4 * units)``."""

@@ -40,6 +40,8 @@ class LSTMEncoder(keras.layers.Layer):
         longest_ngram: Tokens of the longest n-gram that is embedded besides the tokens
             themselves; 1: none. See :class:`NGramEmbedding`.
         ngram_rows: The largest number of embeddings for the n-grams of a length.
+        ngram_size: Their width, at most ``embedding_size``; they are added to the first
+            features of the tokens' embeddings.
         product_dtype: The dtype that a call rounds the factors of products to; see
             :class:`LSTM`.
 
@@ -76,6 +78,7 @@ class LSTMEncoder(keras.layers.Layer):
         dropout: float = 0.0,
         longest_ngram: int = 1,
         ngram_rows: int = 4096,
+        ngram_size: int = 64,
         product_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,12 +96,13 @@ class LSTMEncoder(keras.layers.Layer):
         self.product_dtype = checked_product_dtype(product_dtype)
         self.longest_ngram = longest_ngram
         self.ngram_rows = ngram_rows
+        self.ngram_size = ngram_size
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         self.ngrams = None
         if longest_ngram > 1:
             self.ngrams = NGramEmbedding(
                 vocabulary_size,
-                embedding_size,
+                min(ngram_size, embedding_size),
                 longest=longest_ngram,
                 rows=ngram_rows,
                 name="ngrams",
@@ -193,23 +197,21 @@ class LSTMEncoder(keras.layers.Layer):
 
         return self._encode(read_layer, None)
 
-    def token_tables(self, *, int8: bool) -> tuple[TokenTable, ...]:
+    def token_tables(self, bits: int = 32) -> tuple[TokenTable, ...]:
         """Returns a :class:`TokenTable` for each LSTM of the first layer.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            bits: Per component of a row.
         """
-        return tuple(
-            TokenTable(self.embedding, lstm, int8=int8) for lstm in self._layer(0)
-        )
+        return tuple(TokenTable(self.embedding, lstm, bits) for lstm in self._layer(0))
 
-    def ngram_tables(self, *, int8: bool) -> LookUp | None:
+    def ngram_tables(self, bits: int = 32) -> LookUp | None:
         """Returns how n-grams are looked up in constants; None: there are none.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            bits: Per component of a row.
         """
-        return None if self.ngrams is None else self.ngrams.constant(int8=int8)
+        return None if self.ngrams is None else self.ngrams.constant(bits)
 
     def _around(self, ids_by_time, mask, look_up=None):
         """Returns the embeddings of n-grams ``(length, batch, width)``, or None."""
@@ -246,5 +248,6 @@ class LSTMEncoder(keras.layers.Layer):
             "dropout": self.dropout,
             "longest_ngram": self.longest_ngram,
             "ngram_rows": self.ngram_rows,
+            "ngram_size": self.ngram_size,
             "product_dtype": self.product_dtype,
         }

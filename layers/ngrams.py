@@ -115,13 +115,13 @@ class NGramEmbedding(keras.layers.Layer):
         pairs = zip(self.tables, numbers, strict=True)
         return _sum([tf.gather(table, rows) for table, rows in pairs])
 
-    def constant(self, *, int8: bool) -> LookUp:
+    def constant(self, bits: int = 32) -> LookUp:
         """Returns :meth:`look_up` of the rows as they are now, for an export.
 
         Args:
-            int8: Whether they are stored as int8 with one scale each.
+            bits: Per component of a row; see :class:`Rows`.
         """
-        tables = [Rows(table, int8=int8) for table in self.tables]
+        tables = [Rows(table, bits) for table in self.tables]
 
         def look_up(numbers: Sequence[tf.Tensor]) -> tf.Tensor:
             pairs = zip(tables, numbers, strict=True)

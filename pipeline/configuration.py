@@ -113,6 +113,8 @@ class ModelConfig:
     longest_ngram: int = 1
     #: The largest number of embeddings for the n-grams of a length.
     ngram_rows: int = 4096
+    #: The width of an n-gram's embedding; ``embedding_size``, if that is less.
+    ngram_size: int = 64
     input_feeding: bool = False
     tied_output: bool = True
     dropout: float = 0.1
@@ -515,6 +517,7 @@ _RANGES = {
     "model.decoder_layers": _Range(1, 64),
     "model.longest_ngram": _Range(1, 8),
     "model.ngram_rows": _Range(1, 46337),
+    "model.ngram_size": _Range(1, 2**14),
     "model.attention.initial_scale": _Range(0, 100, open_low=True),
     "model.dropout": _SHARE,
     "training.parts": _Range(0, 1024),

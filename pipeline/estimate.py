@@ -21,6 +21,7 @@ _OPERATIONS_PER_PRODUCT = 3 * 2
 # Bytes of a file besides its weights, and of a piece in the tables that find it.
 _OVERHEAD = 100_000
 _BYTES_PER_PIECE = 25
+_SCALE = 4
 
 
 class Vocabularies(NamedTuple):
@@ -39,8 +40,8 @@ class Tokens(NamedTuple):
 
 def count_weights(model: ModelConfig, sizes: Vocabularies) -> int:
     """Returns the number of weights of a model."""
-    embeddings = sizes.source + sizes.target + _ngrams(model, sizes)
-    embeddings *= model.embedding_size
+    embeddings = (sizes.source + sizes.target) * model.embedding_size
+    embeddings += _ngrams(model, sizes) * _ngram_size(model)
     lstms = sum(_lstm(inputs, units) for inputs, units in _encoder(model))
     lstms += sum(_lstm(inputs, model.units) for inputs in _decoder_inputs(model))
     bridges = 0
@@ -64,6 +65,8 @@ def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> i
         pieces: How many of their tokens are wordpieces, which take tables to find.
     """
     stored = count_weights(model, sizes)
+    # The rows of n-grams have 4 bits a component, and a scale.
+    stored += _ngrams(model, sizes) * (_SCALE - _ngram_size(model) // 2)
     width = model.embedding_size
     for size, gates in zip(
         sizes, (_encoder_gates(model), 4 * model.units), strict=True
@@ -73,7 +76,7 @@ def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> i
     if sizes.source <= width:
         stored -= sizes.source * width
         if model.longest_ngram > 1:  # their product is not folded
-            stored += width * _encoder_gates(model)
+            stored += _ngram_size(model) * _encoder_gates(model)
     if sizes.target <= width and not model.tied_output:
         stored -= sizes.target * width
     return stored + _OVERHEAD + _BYTES_PER_PIECE * pieces
@@ -91,7 +94,7 @@ def minutes(config: Config, sizes: Vocabularies, tokens: Tokens, pairs: int) -> 
     model, training = config.model, config.training
     encoder = sum(4 * units * (inputs + units) for inputs, units in _encoder(model))
     if model.longest_ngram > 1:
-        encoder += model.embedding_size * _encoder_gates(model)
+        encoder += _ngram_size(model) * _encoder_gates(model)
     decoder: float = sum(
         4 * model.units * (inputs + model.units) for inputs in _decoder_inputs(model)
     )
@@ -121,6 +124,10 @@ def _ngrams(model: ModelConfig, sizes: Vocabularies) -> int:
     """Returns the number of rows for n-grams."""
     orders = range(2, model.longest_ngram + 1)
     return sum(min(sizes.source**n, model.ngram_rows) for n in orders)
+
+
+def _ngram_size(model: ModelConfig) -> int:
+    return min(model.ngram_size, model.embedding_size)
 
 
 def _encoder_gates(model: ModelConfig) -> int:

@@ -136,16 +136,18 @@ class EncoderDecoder(keras.Model):
         step, state = self.decoding(source_ids, source_length, token_inputs)
         return _search(step, state, source_ids, source_length, length_bound, options)
 
-    def token_tables(self, *, int8: bool) -> TokenInputs:
+    def token_tables(
+        self, *, source: int = 32, target: int = 32, ngrams: int = 32
+    ) -> TokenInputs:
         """Returns the tokens as constants for :meth:`search` to look up, for an export.
 
         Args:
-            int8: Whether the rows are int8 with one scale each.
+            source, target, ngrams: The bits per component of their rows, 32, 8 or 4.
         """
         return TokenInputs(
-            self.encoder.token_tables(int8=int8),
-            self.decoder.token_table(int8=int8),
-            self.encoder.ngram_tables(int8=int8),
+            self.encoder.token_tables(source),
+            self.decoder.token_table(target),
+            self.encoder.ngram_tables(ngrams),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -269,6 +271,7 @@ def build_model(
             dropout=config.dropout,
             longest_ngram=config.longest_ngram,
             ngram_rows=config.ngram_rows,
+            ngram_size=config.ngram_size,
             product_dtype=product_dtype,
             name="encoder",
         ),

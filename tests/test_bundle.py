@@ -549,9 +549,9 @@ def test_a_quantized_file_that_loses_too_much_stops_the_export(
 ):
     original = EncoderDecoder.token_tables
 
-    def with_shuffled_rows(model, *, int8):
-        tables = original(model, int8=int8)
-        if int8:
+    def with_shuffled_rows(model, *, target, **others):
+        tables = original(model, target=target, **others)
+        if target == 8:
             assert isinstance(tables.target, TokenTable)
             rows = tables.target.rows
             order = np.random.default_rng(0).permutation(len(rows.values))

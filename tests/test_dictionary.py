@@ -1,12 +1,22 @@
 """Reading the dictionary of an export: what a model can be made to answer."""
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from random_models import random_translator
 
-from pocketseq.export.dictionary import in_dictionary, read_dictionary
+from pocketseq.export.dictionary import (
+    exceptions_of,
+    in_dictionary,
+    read_dictionary,
+)
+from pocketseq.export.exceptions import Symbol
+from pocketseq.export.graph.translate import translate_function
+from pocketseq.export.runtime import text_of
 from pocketseq.pipeline.data.corpora import Corpus, Pair
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.special import UNKNOWN
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +32,13 @@ def translator():
 
 @pytest.fixture
 def read(translator, tmp_path):
-    def read(text, *, lengths=(8,), most_answers=2, strict=True):
+    def read(text, *, lengths=(8,), most_answers=2):
         path = tmp_path / "names.tsv"
         path.write_text(text, encoding="utf-8")
         return read_dictionary(
             Corpus(str(path)),
             {length: translator.resized(length) for length in lengths},
             most_answers=most_answers,
-            strict=strict,
         )
 
     return read
@@ -62,27 +71,46 @@ def test_tokens_are_those_of_the_tokenizers(read, translator):
     assert [[pieces[i] for i in ids] for ids in word.entry.targets] == [["zab", "xy"]]
 
 
-def test_a_target_that_the_model_cannot_write_is_a_mistake_with_file_and_line(read):
-    with pytest.raises(UserError) as caught:
-        read("ab\txy\nba\tzab q7 xy\n")
-    message = str(caught.value)
-    assert "names.tsv:2: the target symbol 'q7' is not one that the model" in message
-    assert "\n" not in message
-
-
-def test_in_a_training_corpus_such_targets_are_left_out_and_counted(read):
-    dictionary = read("ab\txy\nba\tzab q7 xy\n", strict=False)
-    assert shown(dictionary) == {"ab": ("xy",)}
+def test_symbols_that_the_model_does_not_know_get_ids_of_their_own(read, translator):
+    dictionary = read("ab\txy\nba\tzab q7 xy q8\nb\tq7\n")
+    assert shown(dictionary) == {
+        "ab": ("xy",), "ba": ("zab q7 xy q8",), "b": ("q7",)
+    }  # fmt: skip
+    tokenizer = translator.target_tokenizer
+    assert list(dictionary.symbols) == [Symbol("q7", UNKNOWN), Symbol("q8", UNKNOWN)]
+    (targets,) = dictionary.words[1].entry.targets
+    assert targets[1::2] == (len(tokenizer), len(tokenizer) + 1)
     (note,) = dictionary.notes()
-    assert "1 of 2 pairs cannot be exceptions" in note
-    assert "1 with target symbols that it does not know" in note
+    places = [f"{dictionary.name}:2"] * 2
+    assert note.endswith("have: 2: q7 ({}), q8 ({})".format(*places))
 
 
-def test_in_a_dictionary_that_installs_they_are_no_mistake_either(translator):
-    corpus, translators = Corpus("cmudict:dev"), {8: translator.resized(8)}
-    dictionary = read_dictionary(corpus, translators, most_answers=1, strict=True)
-    assert shown(dictionary) == {}  # no phone is one of this model's
-    assert sum(dictionary.left_out.values()) == len(list(corpus))
+def test_answers_that_the_model_cannot_tell_apart_are_left_out(read):
+    dictionary = read("ab\tzab q7\nab\tzab q8\nab\tzab q7\nab\txy\n")
+    assert shown(dictionary) == {"ab": ("zab q7", "xy")}
+    _, note = dictionary.notes()
+    assert "1 of 4 pairs cannot be exceptions: 1 that differ from others in" in note
+
+
+@pytest.mark.parametrize("kind", ["character", "wordpiece"])
+def test_new_characters_are_written_where_they_stand(kind, tmp_path):
+    translator = random_translator("character", kind, lengths=(8, 24))
+    answers = "ab €b b€€ €", "x ab ж"
+    (tmp_path / "names.tsv").write_text("".join(f"ab\t{one}\n" for one in answers))
+    dictionary = read_dictionary(
+        Corpus(str(tmp_path / "names.tsv")), {8: translator}, most_answers=2
+    )
+    assert dictionary.words[0].answers == answers
+    table = exceptions_of(dictionary, {0}, {8: translator})
+    assert {symbol.piece.removeprefix("##") for symbol in table.symbols} == {"€", "ж"}
+    function = translate_function(translator, beam_size=3, exceptions=table)
+    row = np.array([[*map(ord, "ab"), *[0] * 6]], np.int32)
+    found = function(tf.constant(row))
+    assert tuple(text_of(codes) for codes in found["text"].numpy()[:2]) == answers
+    assert not found["score"][:2].numpy().any() and found["score"][2] < 0
+    written = found["text"].numpy()[:2] != 0
+    sums = found["alignment"].numpy()[:2].sum(axis=2)
+    np.testing.assert_allclose(sums[written], 1, atol=1e-5)
 
 
 def test_what_does_not_fit_is_left_out_and_counted(read):
@@ -91,7 +119,7 @@ def test_what_does_not_fit_is_left_out_and_counted(read):
         "aaaaaaaa\txy\n"
         "ßßßßß\txy\n"  # 10 when folded
         "ab\tabba abba abba abba\n"  # 19 code points
-        "ab\tabba abba abba q7q\n"  # unknown, but too long in the first place
+        "ab\tabba abba abba q7q\n"  # with a new symbol, and too long
         "ba\tabba abba abba x\n"
         "q\u4e00\txy\n"  # an unknown character
         "\0\txy\n"  # nothing before the end

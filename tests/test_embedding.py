@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.layers.embedding import TokenTable, project_tokens, token_embedding
+from pocketseq.layers.embedding import (
+    Rows,
+    TokenTable,
+    project_tokens,
+    token_embedding,
+)
 from pocketseq.layers.lstm import LSTM
 from pocketseq.pipeline.configuration import ModelConfig
 from pocketseq.pipeline.model import build_model
@@ -49,7 +54,7 @@ def test_tokens_are_projected_as_their_embeddings_are(tokens, kernel_width):
 @EVERY_WIDTH
 def test_a_table_gives_what_the_layers_give(tokens, kernel_width):
     embedding, lstm = layers(tokens, kernel_width=kernel_width)
-    table = TokenTable(embedding, lstm, int8=False)
+    table = TokenTable(embedding, lstm)
     for ids in (np.arange(tokens), np.array([[tokens - 1, 0], [1, 1]])):
         found = table.project(tf.constant(ids))
         assert found.shape == (*ids.shape, 4 * UNITS)
@@ -60,7 +65,7 @@ def test_a_table_gives_what_the_layers_give(tokens, kernel_width):
 
 @EVERY_SIZE
 def test_a_table_is_folded_where_that_makes_it_no_longer(tokens):
-    table = TokenTable(*layers(tokens), int8=False)
+    table = TokenTable(*layers(tokens))
     assert table.projected == (tokens <= SIZE)
     assert table.rows.values.shape == (tokens, 4 * UNITS if tokens <= SIZE else SIZE)
 
@@ -68,7 +73,7 @@ def test_a_table_is_folded_where_that_makes_it_no_longer(tokens):
 @EVERY_SIZE
 def test_int8_rows_are_off_by_half_a_scale_step_at_most(tokens):
     embedding, lstm = layers(tokens)
-    table = TokenTable(embedding, lstm, int8=True)
+    table = TokenTable(embedding, lstm, 8)
     assert table.rows.values.dtype == np.int8
     scales = table.rows.scales
     assert scales is not None and scales.shape == (tokens, 1)
@@ -90,12 +95,31 @@ def test_int8_rows_are_off_by_half_a_scale_step_at_most(tokens):
     np.testing.assert_array_equal(np.abs(table.rows.values).max(axis=1), 127)
 
 
+def test_the_scale_of_4_bits_clips_where_that_loses_less():
+    even = np.linspace(-7, 7, 15)
+    outlier = np.array([14.0, *np.tile([1.0, -1.0], 7)])
+    rows = Rows(tf.constant([even, outlier], tf.float32), bits=4)
+    assert rows.scales is not None
+    np.testing.assert_allclose(rows.scales[0], 1)  # nothing is lost
+    found = rows.take(tf.constant([0, 1])).numpy()
+    np.testing.assert_allclose(found[0], even, atol=1e-6)
+    # Brute force over the spans that are allowed.
+    errors = []
+    for span in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
+        step = span * 14 / 7
+        nearest = np.clip(np.round(outlier / step), -7, 7) * step
+        errors.append(np.square(nearest - outlier).sum())
+    loss = np.square(found[1] - outlier).sum()
+    assert loss == pytest.approx(min(errors), abs=1e-5)
+    assert loss < errors[0]
+
+
 def test_a_row_of_zeros_stays_one():
     embedding, lstm = layers(SIZE + 1)
     values = embedding.embeddings.numpy()
     values[2] = 0
     embedding.embeddings.assign(values)
-    table = TokenTable(embedding, lstm, int8=True)
+    table = TokenTable(embedding, lstm, 8)
     found = table.project(tf.constant([2])).numpy()
     np.testing.assert_allclose(found[0], lstm.bias.numpy(), atol=1e-6)
 
@@ -103,7 +127,7 @@ def test_a_row_of_zeros_stays_one():
 def test_the_table_of_a_copy_leaves_the_layers_alone():
     embedding, lstm = layers(SIZE)
     before = [weight.numpy() for weight in [*embedding.weights, *lstm.weights]]
-    TokenTable(embedding, lstm, int8=True)
+    TokenTable(embedding, lstm, 8)
     after = [weight.numpy() for weight in [*embedding.weights, *lstm.weights]]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -130,10 +154,10 @@ def test_a_model_with_tables_finds_the_same(bidirectional, feeding):
         )
 
     expected = search()
-    found = search(model.token_tables(int8=False))
+    found = search(model.token_tables())
     np.testing.assert_array_equal(found.token_ids, expected.token_ids)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-5)
-    rough = search(model.token_tables(int8=True))
+    rough = search(model.token_tables(source=8, target=8))
     # Scores of hypotheses that do not exist are the same number.
     assert np.abs(rough.score - expected.score).max() > 0
     np.testing.assert_allclose(rough.score[:, 0], expected.score[:, 0], atol=0.2)

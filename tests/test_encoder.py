@@ -27,7 +27,7 @@ def built(bidirectional, vocabulary_size=9, **options):
 
 def with_ngrams(bidirectional=True):
     """An encoder whose n-grams have random embeddings."""
-    encoder = built(bidirectional, longest_ngram=3, ngram_rows=90)
+    encoder = built(bidirectional, longest_ngram=3, ngram_rows=90, ngram_size=4)
     random = np.random.default_rng(1)
     for table in encoder.ngrams.tables:
         table.assign(random.normal(size=table.shape))
@@ -38,7 +38,8 @@ def keras_outputs(encoder, source_ids):
     """Outputs and states by Keras' own layers, with the encoder's weights."""
     outputs = encoder.embedding.embeddings.numpy()[source_ids]
     if encoder.ngrams is not None:
-        outputs = outputs + encoder.ngrams(source_ids).numpy()
+        width = encoder.ngram_size
+        outputs[..., :width] += encoder.ngrams(source_ids).numpy()
     states = []
     for index, forward in enumerate(encoder.forward):
         layer = keras.layers.LSTM(

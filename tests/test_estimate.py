@@ -24,7 +24,7 @@ from pocketseq.pipeline.model import build_model
         ("attention=dot", "input_feeding=true", "embedding_size=9"),
         ("attention.learned_scale=false",),
         ("longest_ngram=2",),
-        ("longest_ngram=4", "ngram_rows=130"),
+        ("longest_ngram=4", "ngram_rows=130", "ngram_size=3"),
     ],
 )
 def test_weights_are_those_of_the_built_model(settings):

@@ -45,6 +45,8 @@ NAMES = {
     "fed": ["B1", "C2 C2"],
     "face": ["E4 C2 A0 F5", "F5", "A0"],
     "dddddddddddddddd": ["A0 B1 C2 D3 E4 F5"],
+    # With phones that the model does not know.
+    "cfe": ["J2 A0 K9", "B1 J2"],
 }
 RIGHT = {word: [backwards(word)] for word in ("ab", "bead", "cab")}
 LEFT_OUT = "abz\tA0\n" + "a" * 17 + "\tA0\n"
@@ -149,8 +151,9 @@ def test_dev_words_in_the_dictionary_do_not_count_for_or_against_a_file(
 
 def test_the_report_says_what_was_left_out_and_what_is_exact(report, names):
     notes = "\n".join(report.notes)
-    assert "2 of 17 pairs cannot be exceptions: " in notes
+    assert "2 of 19 pairs cannot be exceptions: " in notes
     assert "1 with source characters that it does not know" in notes
+    assert "not know and that only its exceptions have: 2: J2 (" in notes
     for recipe in ("float32", "int8"):
         assert f"{recipe}: {len(names)} of {len(names)} words of " in notes
     assert "float32 against Keras on 150 dev texts" in notes
@@ -274,7 +277,7 @@ def test_a_file_is_asked_in_every_signature_and_by_all_kernels(monkeypatch):
         for text in ("ab", "ba", "aaaaaaaaa")
     )
     trained: Any = SimpleNamespace(
-        dictionary=Dictionary("names", words, {}, 9), translators=translators
+        dictionary=Dictionary("names", words, {}, {}, 9), translators=translators
     )
     found = find_wrong_words(Path("file"), trained, Options(beam_size=3))
     assert found == {0, 1}

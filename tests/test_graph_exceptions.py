@@ -192,7 +192,7 @@ class Case:
             source_tokens=translator.source_tokenizer.most_tokens,
             vocabulary_size=len(translator.source_tokenizer),
         )
-        tables = translator.model.token_tables(int8=True)
+        tables = translator.model.token_tables(source=8, target=8)
         shorter = translator.resized(SHORTER_TEXTS)
         self.functions = {
             "translate": dict(translator=translator),

@@ -96,8 +96,8 @@ def test_int8_rows_are_off_by_half_a_scale_step_at_most():
     layer = built()
     numbers = layer.numbers(IDS)
     exact = layer.look_up(numbers).numpy()
-    np.testing.assert_allclose(layer.constant(int8=False)(numbers), exact, atol=1e-6)
-    rough = layer.constant(int8=True)(numbers).numpy()
+    np.testing.assert_allclose(layer.constant()(numbers), exact, atol=1e-6)
+    rough = layer.constant(8)(numbers).numpy()
     largest = [np.abs(table.numpy()).max(axis=1) for table in layer.tables]
     steps = sum(
         each[number.numpy()] / 127

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
@@ -18,8 +19,13 @@ from pocketseq.export.graph.translate import translate_function
 from pocketseq.export.recipes import RECIPES
 from pocketseq.export.tflite import quantization
 from pocketseq.export.tflite.conversion import convert
-from pocketseq.export.tflite.flatbuffer import finished, minimum_runtime
+from pocketseq.export.tflite.flatbuffer import (
+    finished,
+    forbidden_operators,
+    minimum_runtime,
+)
 from pocketseq.export.tflite.quantization import quantize_weights
+from pocketseq.layers.embedding import Rows
 
 TYPES = schema.TensorType
 FULLY_CONNECTED = schema.BuiltinOperator.FULLY_CONNECTED
@@ -98,7 +104,7 @@ def translator():
 
 @pytest.fixture(scope="module")
 def tables(translator):
-    return translator.model.token_tables(int8=True)
+    return translator.model.token_tables(source=8, target=8)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +136,7 @@ def test_every_recipe_has_a_name_that_says_its_bits_and_a_sentence():
     assert list(RECIPES) == ["float32", "float16", "int8", "int4"]
     for name, recipe in RECIPES.items():
         assert name in (f"float{recipe.bits}", f"int{recipe.bits}")
-        assert recipe.int8_rows == (name != "float32")
+        assert set(recipe.row_bits.values()) == {32} if name == "float32" else {8, 4}
         assert recipe.description.startswith(("Weights", f"{name} weights"))
         assert recipe.description.endswith(".")
     tolerances = [recipe.score_tolerance for recipe in RECIPES.values()]
@@ -222,6 +228,28 @@ def test_rows_of_a_tied_embedding_are_stored_once(quantized, tables):
     assert rows.dtype == np.int8 and rows.size > 100
     for recipe in ("int8", "int4"):
         assert quantized[recipe, False].count(rows.tobytes()) == 1
+
+
+@pytest.mark.parametrize("width", [6, 7])
+def test_rows_of_4_bits_come_out_of_a_file_as_they_went_in(width):
+    values = np.random.default_rng(0).normal(size=(9, width)).astype(np.float32)
+    rows = Rows(tf.constant(values), bits=4)
+    assert rows.values.nbytes == 9 * ((width + 1) // 2)
+    assert rows.scales is not None
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.int32, name="text")])
+    def take(text):
+        return {"rows": rows.take(text[0])}
+
+    model = convert({"take": take})
+    assert forbidden_operators(model) == []
+    run = Interpreter(model_content=model).get_signature_runner("take")
+    found = run(text=np.array([[8, 0, 3, 8]], np.int32))["rows"]
+    assert found.shape == (4, width)
+    # The nearest of 15 levels, within what the scale spans.
+    scale = rows.scales[[8, 0, 3, 8]]
+    nearest = np.clip(np.round(values[[8, 0, 3, 8]] / scale), -7, 7) * scale
+    np.testing.assert_allclose(found, nearest, rtol=1e-6)
 
 
 def test_files_shrink_with_the_bits(float32, quantized):

@@ -57,6 +57,43 @@ def look_up_answers(
     )
 
 
+def known_tokens(
+    answers: tf.Tensor, table: ExceptionTable, vocabulary_size: int
+) -> tf.Tensor:
+    """Returns answers with tokens that the model knows in place of new symbols.
+
+    Args:
+        answers: int32 ``(1, G, T)``, of :func:`look_up_answers`.
+        table: The exceptions.
+        vocabulary_size: The number of target tokens that the model knows.
+    """
+    if not table.symbols:
+        return answers
+    stand_ins = [symbol.stands_for for symbol in table.symbols]
+    symbol = tf.maximum(answers - vocabulary_size, 0)
+    is_new = answers >= vocabulary_size
+    return tf.where(is_new, look_up(stand_ins, symbol), answers)
+
+
+def with_symbols(
+    token_ids: tf.Tensor, answers: tf.Tensor, table: ExceptionTable
+) -> tf.Tensor:
+    """Returns found tokens ``(1, K, T)`` with the new symbols of the answers.
+
+    Args:
+        token_ids: int32 ``(1, K, T)``: what a search found that was given the answers
+            with :func:`known_tokens`. They are its first hypotheses.
+        answers: int32 ``(1, G, T)``, G at most K.
+        table: The exceptions.
+    """
+    if not table.symbols:
+        return token_ids
+    size = answers.shape[1]
+    there = tf.not_equal(answers[:, :, :1], PAD)
+    first = tf.where(there, answers, token_ids[:, :size])
+    return tf.concat([first, token_ids[:, size:]], axis=1)
+
+
 def _window(table: ExceptionTable, start: tf.Tensor, size: int) -> tf.Tensor:
     """Returns ``size`` numbers of the stream, from ``start`` ``(1,)`` on, as int32."""
     return tf.cast(tf.gather(table.stream, start + tf.range(size)), tf.int32)

@@ -8,11 +8,16 @@ import tensorflow as tf
 from pocketseq.export.contract import ALIGNMENT, SCORE, TEXT
 from pocketseq.export.exceptions import ExceptionTable
 from pocketseq.export.graph.composition import compose, mean_rows
-from pocketseq.export.graph.exceptions import look_up_answers
+from pocketseq.export.graph.exceptions import (
+    known_tokens,
+    look_up_answers,
+    with_symbols,
+)
 from pocketseq.export.graph.reading import SourceTokens, read
 from pocketseq.export.graph.writing import write
 from pocketseq.layers import TokenInputs
 from pocketseq.pipeline.search import Hypotheses
+from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.translator import ModelTranslator
 
 # A short text goes through smaller buffers, so that its work does not grow with the
@@ -64,24 +69,28 @@ def translate_function(
         ``alignment`` float32 ``(K, M, N)``, best first.
     """
     shorter, longest = search_sizes(translator)
+    tokenizer = translator.target_tokenizer
+    if exceptions is not None:
+        tokenizer = tokenizer.extended(symbol.piece for symbol in exceptions.symbols)
     weights = [(weight, weight.numpy()) for weight in translator.model.weights]
 
     def translate(text: tf.Tensor) -> dict[str, tf.Tensor]:
         source = read(text[0], translator.source_tokenizer)
-        given = None
+        answers = given = None
         if exceptions is not None:
-            given = look_up_answers(
+            answers = look_up_answers(
                 source.ids,
                 exceptions,
                 unknown_ids=translator.source_tokenizer.unknown_ids,
                 shape=(min(beam_size or 1, exceptions.most_targets), longest.target),
             )
+            given = known_tokens(answers, exceptions, len(translator.target_tokenizer))
 
         def search(size: _Size, length: tf.Tensor) -> Hypotheses:
             # Constants of the branch that uses them: the converter would pass weights
             # from outside into it, where they could not be quantized.
             with keras.StatelessScope(state_mapping=weights):
-                return translator.model.search(
+                found = translator.model.search(
                     source.ids[:, : size.source],
                     length,
                     beam_size=beam_size or 1,
@@ -89,9 +98,15 @@ def translate_function(
                     given=None if given is None else given[:, :, : size.target],
                     **{**translator.search_options, "max_length": size.target},
                 )
+            if exceptions is None or answers is None:
+                return found
+            ids = with_symbols(
+                found.token_ids, answers[:, :, : size.target], exceptions
+            )
+            return found._replace(token_ids=ids)
 
         def written(found: Hypotheses) -> dict[str, tf.Tensor]:
-            return _write(translator, found, source, text[0])
+            return _write(tokenizer, found, source, text[0])
 
         if shorter == longest:
             return _composed(translator, written(search(longest, source.length)))
@@ -112,7 +127,7 @@ def translate_function(
 
 
 def _write(
-    translator: ModelTranslator,
+    target_tokenizer: Tokenizer,
     found: Hypotheses,
     source: SourceTokens,
     text: tf.Tensor,
@@ -127,7 +142,7 @@ def _write(
             found.attention_weights[0, rank],
             spread,
             text,
-            translator.target_tokenizer,
+            target_tokenizer,
         )
         for rank in range(found.length.shape[1])
     ]

@@ -2,9 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -36,7 +36,7 @@ from pocketseq.export.exporter import (
     tensorflow_writing,
 )
 from pocketseq.export.graph.translate import translate_function
-from pocketseq.export.recipes import RECIPES, REFERENCE
+from pocketseq.export.recipes import RECIPES, REFERENCE, Recipe
 from pocketseq.export.runtime import Translator
 from pocketseq.export.tflite.conversion import convert
 from pocketseq.export.tflite.flatbuffer import (
@@ -56,9 +56,8 @@ logger = logging.getLogger(__name__)
 #: Runtimes from here on load and compute rightly what ``compatible`` makes.
 COMPATIBLE_RUNTIME = "2.14.0"
 
-#: Makes the float32 model that recipes start from, with int8 rows or without, and with
-#: exceptions or without.
-_Convert = Callable[[bool, ExceptionTable | None], bytes]
+#: Makes the float32 model that a recipe starts from, with exceptions or without.
+_Convert = Callable[[Recipe, ExceptionTable | None], bytes]
 
 
 def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outcome:
@@ -69,12 +68,15 @@ def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outc
     """
     if not options.recipes:
         return Outcome()
-    plain = cache(partial(_converted, trained, options))
 
-    def converted(int8_rows: bool, exceptions: ExceptionTable | None) -> bytes:
+    @cache
+    def plain(**row_bits: int) -> bytes:
+        return _converted(trained, options, row_bits)
+
+    def converted(recipe: Recipe, exceptions: ExceptionTable | None) -> bytes:
         if exceptions is None:
-            return plain(int8_rows)
-        return _converted(trained, options, int8_rows, exceptions)
+            return plain(**recipe.row_bits)
+        return _converted(trained, options, recipe.row_bits, exceptions)
 
     outcome = Outcome(notes=dictionary_notes(trained))
     for name in dict.fromkeys([REFERENCE, *options.recipes]):
@@ -89,7 +91,7 @@ def export_tflite(trained: TrainedModel, options: Options, folder: Path) -> Outc
 def _converted(
     trained: TrainedModel,
     options: Options,
-    int8_rows: bool,
+    row_bits: Mapping[str, int],
     exceptions: ExceptionTable | None = None,
 ) -> bytes:
     """Returns the float32 model that recipes start from.
@@ -97,10 +99,10 @@ def _converted(
     Args:
         trained: The model.
         options: Which signatures it is to have.
-        int8_rows: Whether the rows that tokens look up are int8.
+        row_bits: Of the rows that tokens look up.
         exceptions: What it answers from a table.
     """
-    tables = trained.keras.model.token_tables(int8=int8_rows)
+    tables = trained.keras.model.token_tables(**row_bits)
     with tensorflow_writing(Path(gettempdir())):  # where the converter works
         # Nothing here keeps the functions, so that their memory can be freed early.
         return convert(
@@ -202,7 +204,7 @@ class _File:
         logger.info("converting to %s%s", self.name, which)
         compatible = self.options.compatible
         model = quantize_weights(
-            converted(recipe.int8_rows, exceptions), recipe, compatible=compatible
+            converted(recipe, exceptions), recipe, compatible=compatible
         )
         if forbidden := forbidden_operators(model):
             names = ", ".join(forbidden)

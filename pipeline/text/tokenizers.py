@@ -194,6 +194,15 @@ class Tokenizer:
         resized.max_code_points = max_code_points
         return resized
 
+    def extended(self, pieces: Iterable[str]) -> Self:
+        """Returns a tokenizer that can write more pieces; it reads no more than before.
+
+        Args:
+            pieces: As in a vocabulary; their ids follow those that are there.
+        """
+        more = (*self.pieces, *pieces)
+        return type(self)(more, self.table, self.normalization, self.max_code_points)
+
     def fits(self, text: str) -> bool:
         """Returns whether a text would not be cut, before or after normalisation."""
         if len(text) * self.paged_table.width <= self.max_code_points:
