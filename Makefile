@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/pronunciation
+# The folder of what the models in the box need and the project has not.
+DATA ?=
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train test test-numeric apps lint docs clean
+.PHONY: setup train models test test-numeric apps lint docs clean
 
 setup: $(INSTALLED)
 
@@ -23,6 +25,15 @@ train: $(INSTALLED)
 	@for word in phone pocket attention; do \
 	  printf '%s -> ' "$$word"; $(BIN)/python cli.py translate --model $(RUN)/export/model-int8.tflite "$$word"; done
 	@cat $(RUN)/export.txt
+
+# The models in the box, all that models/box.toml lists; hours on two cores. What is in
+# runs/models already is not made again.
+models: $(VENV)/installed-gruut
+	$(BIN)/python benchmarks/make_models.py $(if $(DATA),--data '$(DATA)')
+
+$(VENV)/installed-gruut: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[gruut]"
+	touch $@
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -187,8 +187,8 @@ _BEAM = click.IntRange(1, WIDEST_BEAM)
 _model_option = click.option(
     "--model",
     metavar="PATH",
-    help="A run folder, a SavedModel folder or a .tflite file. "
-    "[default: the newest run under runs/]",
+    help="A run folder, a SavedModel folder, a .tflite file, or the name of a model in "
+    "the box, such as english-pronunciation. [default: the newest run under runs/]",
 )
 
 
@@ -512,8 +512,8 @@ def compare_command(
 ) -> None:
     """Compare two models, A and B, on FILE.
 
-    Each is a run folder, a SavedModel folder or a .tflite file; FILE is as for
-    evaluate. Both are measured as the target of A says.
+    Each is a run folder, a SavedModel folder, a .tflite file or the name of a model in
+    the box; FILE is as for evaluate. Both are measured as the target of A says.
     """
     result = pocketseq.compare(
         a,
@@ -671,8 +671,8 @@ def export_command(
 @click.option(
     "--model",
     metavar="PATH",
-    help="A .tflite file, or a run folder with an export in it. "
-    "[default: the newest run under runs/]",
+    help="A .tflite file, a run folder with an export in it, or the name of a model in "
+    "the box. [default: the newest run under runs/]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 def benchmark_command(model: str | None, as_json: bool) -> None:

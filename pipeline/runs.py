@@ -374,8 +374,11 @@ def new_run_folder(name: str) -> Path:
     return folder
 
 
-def newest_run() -> Run:
+def newest_run(others: str = "") -> Run:
     """Returns the newest run under ``runs/``, by the time of its ``config.toml``.
+
+    Args:
+        others: Models that are not runs, for the message: ``, or ...``.
 
     Raises:
         UserError: There is none.
@@ -385,7 +388,8 @@ def newest_run() -> Run:
     )
     if not configs:
         raise UserError(
-            "runs/: no run found, expected one (train makes it) or --model PATH"
+            f"runs/: no run found, expected one (train makes it) or --model "
+            f"PATH{others}"
         )
     return Run(configs[-1].parent)
 

@@ -134,6 +134,8 @@ def test_a_lexicon_is_split_by_the_hash_of_the_word(package):
         assert expected
         assert found == [(w, f"p{order}") for w in expected for order in (0, 1)]
     assert list(Corpus("gruut:it")) == list(Corpus("gruut:it:train"))
+    whole = [(w, f"p{order}") for w in sorted(words) for order in (0, 1)]
+    assert list(Corpus("gruut:it:all")) == whole
 
 
 def test_a_part_of_a_dictionary_can_be_divided_again():
@@ -185,9 +187,9 @@ def test_a_damaged_lexicon_is_an_error_that_names_the_file(package):
     [
         ("gruut:xx", "gruut:xx: no such language, expected one of ar, ca, cs, "),
         ("gruut:", "gruut:: no such language"),
-        ("gruut:sv:all", "gruut:sv:all: no such part, expected one of dev, test"),
+        ("gruut:sv:a", "gruut:sv:a: no such part, expected one of all, dev, test"),
         ("gruut:sv:", "gruut:sv:: no such part"),
-        ("cmudict-stress:all", "no such part, expected one of dev, test, train"),
+        ("cmudict-stress:x", "no such part, expected one of all, dev, test, train"),
     ],
 )
 def test_names_that_name_nothing_are_errors_that_list_what_there_is(name, problem):

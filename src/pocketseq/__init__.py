@@ -1,9 +1,10 @@
 """Short text to short text on the phone: attention LSTMs in one ``.tflite`` file.
 
 >>> import pocketseq
->>> summary = pocketseq.train("pronunciation", run="runs/english")
+>>> translator = pocketseq.load("english-pronunciation")  # a model in the box
+>>> summary = pocketseq.train("pronunciation", run="runs/mine")
 >>> pocketseq.export(summary.run)
->>> translator = pocketseq.load("runs/english/export/model-int8.tflite")
+>>> translator = pocketseq.load("runs/mine/export/model-int8.tflite")
 >>> translator.translate(["phone"])[0][0].text
 'F OW N'
 
@@ -53,8 +54,10 @@ def load(path: str | Path | None = None) -> TextTranslator:
     """Opens a trained model.
 
     Args:
-        path: A run folder, a SavedModel folder or a ``.tflite`` file; None: the newest
-            run under ``runs/``.
+        path: A run folder, a SavedModel folder, a ``.tflite`` file, a folder that an
+            export has written, or the name of a model in the box, such as
+            ``english-pronunciation``; None: the newest run under ``runs/``. What exists
+            under a name comes before the model in the box.
 
     Returns:
         A translator: ``translate(texts, beam_size=None, n_best=1)`` returns, for each
@@ -64,26 +67,22 @@ def load(path: str | Path | None = None) -> TextTranslator:
         UserError: There is no model at the path, it is damaged, or another program
             made it.
     """
-    from pocketseq.pipeline.errors import UserError
+    from pocketseq.export.places import find_model, shipped_file
     from pocketseq.pipeline.machine import native_messages_hidden, start_tensorflow
-    from pocketseq.pipeline.runs import find_run
+    from pocketseq.pipeline.runs import open_run
 
-    if path and not Path(path).exists():
-        raise UserError(
-            f"{path}: no such model, expected a run folder, a SavedModel folder or a "
-            f".tflite file"
-        )
-    if path and Path(path).is_file():
-        from pocketseq.export.runtime import Translator
-
-        with native_messages_hidden():
-            return Translator(path)
-    if path and (Path(path) / "saved_model.pb").is_file():
+    place = find_model(path)
+    if (place / "saved_model.pb").is_file():
         start_tensorflow()
         from pocketseq.export.saved_model import SavedModelTranslator
 
-        return SavedModelTranslator(Path(path))
-    run = find_run(path)
+        return SavedModelTranslator(place)
+    if file := place if place.is_file() else shipped_file(place):
+        from pocketseq.export.runtime import Translator
+
+        with native_messages_hidden():
+            return Translator(file)
+    run = open_run(place)
     start_tensorflow()
     return run.load()
 
@@ -406,13 +405,13 @@ def _answers(
     kind: str | None = None,
 ) -> Answers:
     """Returns what a model answers to the sources of a file."""
+    from pocketseq.export.places import find_model
     from pocketseq.pipeline.analysis.answers import Answers
     from pocketseq.pipeline.reports.progress import translate_all
-    from pocketseq.pipeline.runs import newest_run
 
     found = translate_all(translator, list(references), beam_size=beam_size)
     return Answers(
-        str(newest_run().folder if model is None else model),
+        str(model or find_model(model)),
         translator.knowledge,
         list(references),
         list(references.values()),
@@ -423,14 +422,15 @@ def _answers(
 
 def _model_files(model: str | Path | None) -> list[Path]:
     """Returns the existing files of the model at a path; see :func:`load`."""
-    from pocketseq.pipeline.runs import Run, newest_run
+    from pocketseq.export.places import find_model, shipped_file
+    from pocketseq.pipeline.runs import Run
 
-    if model is None:
-        return newest_run().files()
-    path = Path(model)
-    if (path / "saved_model.pb").is_file():
-        return [file for file in path.rglob("*") if file.is_file()]
-    return Run(path).files() if path.is_dir() else [path]
+    place = find_model(model)
+    if place.is_file():
+        return [place]
+    if (place / "saved_model.pb").is_file() or shipped_file(place):
+        return [file for file in place.rglob("*") if file.is_file()]
+    return Run(place).files()
 
 
 def _check_outputs(

@@ -1,0 +1,1 @@
+"""The parts of ``make_models.py``; none imports TensorFlow."""
