@@ -18,6 +18,7 @@ import click
 
 import pocketseq
 from common import say
+from pocketseq.pipeline.errors import UserError
 
 CLI = Path(__file__).parents[1] / "cli.py"
 
@@ -221,7 +222,11 @@ def plan_options(runs: str, recipe: str) -> Callable[[Callable[..., None]], Any]
             dev_only: bool,
             **others: Any,
         ) -> None:
-            command(Plan(runs, recipe, seed, settings, minutes, dev_only), **others)
+            plan = Plan(runs, recipe, seed, settings, minutes, dev_only)
+            try:
+                command(plan, **others)
+            except UserError as error:
+                raise click.ClickException(str(error)) from error
 
         for option in reversed(options):
             run = option(run)
