@@ -1,8 +1,9 @@
 """Trains the lexicons of gruut that are installed, each by the recipe that fits it.
 
 ``pocketseq.check`` chooses: ``pronunciation`` for many words, ``pronunciation-small``
-for few. Training runs are kept, so that the command can be stopped and goes on, and another
-language can be added later. Prints one JSON object, and a table to standard error:
+for few. Training runs are kept, so that the command can be stopped and goes on, and
+another language can be added later. Prints one JSON object, and a table to standard
+error:
 
     python benchmarks/gruut.py
     python benchmarks/gruut.py --minutes 10 de sw
