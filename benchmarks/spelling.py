@@ -3,8 +3,10 @@
 The misspellings are those of codespell's dictionary, the right words its corrections
 and the frequent words of wordfreq. A hash of the right word decides whether a pair is
 for training, dev or test, so that what is tested corrects to words that were never
-seen. The training run is kept, so that the command can be stopped and goes on. Prints
-one JSON object:
+seen. With ``--lexicon``, right words are seen wherever they belong, and only the
+misspellings of the test are not: what a corrector with a list of words faces. The
+training run is kept, so that the command can be stopped and goes on. Prints one JSON
+object:
 
     python benchmarks/spelling.py
 
@@ -43,8 +45,12 @@ Corrections = Mapping[str, Sequence[str]]
     "--words", "word_count", default=30_000, show_default=True,
     help="How many frequent words are right ones, besides the corrections.",
 )  # fmt: skip
+@click.option(
+    "--lexicon", is_flag=True,
+    help="Let training see the right words of the test, too, which the baseline knows.",
+)  # fmt: skip
 @plan_options("runs/spelling", "spelling")
-def main(plan: Plan, word_count: int) -> None:
+def main(plan: Plan, word_count: int, lexicon: bool) -> None:
     """Train and measure on the misspellings that codespell knows."""
     corrections = read_corrections(dictionary().read_text(encoding="utf-8"))
     right = right_words(corrections, frequent_words(word_count))
@@ -52,17 +58,19 @@ def main(plan: Plan, word_count: int) -> None:
         (of_part(corrections, part), [word for word in right if part_of(word) == part])
         for part in ("train", "dev", "test")
     )
+    name = "lexicon" if lexicon else "unseen"
+    seen = right if lexicon else train[1]
     files = {
-        name: write_pairs(plan.runs / "data" / f"{name}.tsv", pairs)
-        for name, pairs in {
-            "train": [*likeliest(train[0]), *unchanged(train[1])],
+        part: write_pairs(plan.runs / f"{name}-data" / f"{part}.tsv", pairs)
+        for part, pairs in {
+            "train": [*likeliest(train[0]), *unchanged(seen)],
             "dev": [*every(dev[0]), *unchanged(dev[1])],
             "misspelled": every(test[0]),
             "right": unchanged(test[1]),
         }.items()
     }
     trial = plan.trial(
-        "run", files["train"], files["dev"], settings=[f"data.license={LICENSE}"]
+        name, files["train"], files["dev"], settings=[f"data.license={LICENSE}"]
     )
     report = trial.report(
         plan.parts(files["dev"], misspelled=files["misspelled"], right=files["right"])
@@ -72,8 +80,9 @@ def main(plan: Plan, word_count: int) -> None:
         {
             **plan.described(),
             "license": LICENSE,
+            "lexicon": lexicon,
             "misspellings": {"train": len(train[0]), "test": len(test[0])},
-            "right_words": {"train": len(train[1]), "test": len(test[1])},
+            "right_words": {"train": len(seen), "test": len(test[1])},
             "report": report,
             "baselines": {} if plan.dev_only else baselines(test[0], right),
         }
@@ -174,7 +183,7 @@ def baselines(misspelled: Corrections, right: Sequence[str]) -> dict[str, Any]:
     """Returns the quality on misspelled words of two ways that learn nothing.
 
     ``unchanged``: the word as it is. ``nearest``: see :func:`nearest`; it knows the
-    right words of the test, and a model does not.
+    right words of the test, which a model sees with ``--lexicon`` only.
 
     Args:
         misspelled: Those of the test.
