@@ -13,13 +13,14 @@ References: Gorman et al. 2020, "The SIGMORPHON 2020 shared task on multilingual
 grapheme-to-phoneme conversion".
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
 from common import print_report, say
-from trials import RECIPES, Trial, macro_average
+from trials import RECIPES, Plan, macro_average, plan_options
 
 SETS = ("train", "dev", "test")
 
@@ -30,58 +31,28 @@ SETS = ("train", "dev", "test")
     required=True,
     type=click.Path(exists=True, path_type=Path, file_okay=False),
 )
-@click.option(
-    "--runs", default="runs/sigmorphon2020", show_default=True,
-    type=click.Path(path_type=Path), help="Where the trainings are kept.",
-)  # fmt: skip
-@click.option("--recipe", default="pronunciation-small", show_default=True)
-@click.option("--seed", default=1, show_default=True)
-@click.option(
-    "--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True,
-    help="Change one value of the recipe, for all languages.",
-)  # fmt: skip
-@click.option(
-    "--dev-only",
-    is_flag=True,
-    help="Leave the test sets alone, while anything changes.",
-)
-def main(
-    data: Path,
-    runs: Path,
-    recipe: str,
-    seed: int,
-    settings: tuple[str, ...],
-    together: bool,
-    dev_only: bool,
-) -> None:
+@click.option("--together", is_flag=True, help="One model for all languages.")
+@plan_options("runs/sigmorphon2020", "pronunciation-small")
+def main(plan: Plan, data: Path, together: bool) -> None:
     """Train and measure every language in a folder."""
     languages = sorted(
         path.name.removesuffix("_train.tsv") for path in data.glob("*_train.tsv")
     )
     if not languages:
         raise click.ClickException(f"{data}: no LANGUAGE_train.tsv in it")
-    parts = ["dev"] if dev_only else ["dev", "test"]
-    changes = [f"training.seed={seed}", *settings]
-
-    def trial_of(name: str, train: Path, dev: Path) -> Trial:
-        command = ["train", recipe, "--train", str(train), "--dev", str(dev)]
-        command += [word for change in changes for word in ("--set", change)]
-        return Trial(name, runs / name, command)
-
     if together:
-        data = tagged(data, languages, runs / "tagged")
-        one = trial_of("together", *(data / f"all_{part}.tsv" for part in SETS[:2]))
+        data = tagged(data, languages, plan.runs / "tagged")
+        one = plan.trial("together", *(data / f"all_{part}.tsv" for part in SETS[:2]))
     reports = {}
     for language in languages:
-        train, *measured = (data / f"{language}_{part}.tsv" for part in SETS)
-        trial = one if together else trial_of(language, train, measured[0])
-        reports[language] = trial.report(dict(zip(parts, measured, strict=False)))
+        train, dev, test = (data / f"{language}_{part}.tsv" for part in SETS)
+        parts = plan.parts(dev, test=test)
+        trial = one if together else plan.trial(language, train, dev)
+        reports[language] = trial.report(parts)
         say(f"{language}: {summary(reports[language], parts)}")
     print_report(
         {
-            "recipe": recipe,
-            "seed": seed,
-            "settings": list(settings),
+            **plan.described(),
             "together": together,
             "languages": reports,
             "macro": macro(list(reports.values()), parts),
@@ -114,7 +85,7 @@ def tagged(data: Path, languages: list[str], folder: Path) -> Path:
     return folder
 
 
-def macro(reports: list[dict[str, Any]], parts: list[str]) -> dict[str, Any]:
+def macro(reports: list[dict[str, Any]], parts: Collection[str]) -> dict[str, Any]:
     """Returns the means over languages, and the largest file and longest training."""
     means = {
         recipe: {
@@ -133,7 +104,7 @@ def macro(reports: list[dict[str, Any]], parts: list[str]) -> dict[str, Any]:
     }
 
 
-def summary(report: dict[str, Any], parts: list[str]) -> str:
+def summary(report: dict[str, Any], parts: Collection[str]) -> str:
     """Returns one language's figures in a line."""
     qualities = [
         f"{part} WER {report[recipe][part]['wer']:.2f} {recipe}"

@@ -17,7 +17,7 @@ import click
 
 import pocketseq
 from common import print_report, say
-from trials import Trial
+from trials import File, Plan, plan_options
 
 BEST = 3
 
@@ -27,19 +27,8 @@ BEST = 3
     "--data", required=True, metavar="DIR",
     type=click.Path(exists=True, path_type=Path, file_okay=False),
 )  # fmt: skip
-@click.option(
-    "--runs", default="runs/transliteration", show_default=True,
-    type=click.Path(path_type=Path), help="Where the trainings are kept.",
-)  # fmt: skip
-@click.option("--recipe", default="transliteration", show_default=True)
-@click.option(
-    "--set", "settings", metavar="SECTION.KEY=VALUE", multiple=True,
-    help="Change one value of the recipe, for all languages.",
-)  # fmt: skip
-@click.option("--dev-only", is_flag=True, help="Leave the test sets alone.")
-def main(
-    data: Path, runs: Path, recipe: str, settings: tuple[str, ...], dev_only: bool
-) -> None:
+@plan_options("runs/transliteration", "transliteration")
+def main(plan: Plan, data: Path) -> None:
     """Train and measure every language in a folder."""
     paths = sorted(data.glob("*_train.tsv.gz"))
     if not paths:
@@ -48,20 +37,18 @@ def main(
     for path in paths:
         language = path.name.removesuffix("_train.tsv.gz")
         dev, test = (data / f"{language}_{part}.tsv.gz" for part in ("dev", "test"))
-        command = ["train", recipe, "--train", str(path), "--dev", str(dev)]
-        command += [word for change in settings for word in ("--set", change)]
-        trial = Trial(language, runs / language, command, export=[f"--beam={BEST}"])
-        parts = {"dev": dev} if dev_only else {"dev": dev, "test": test}
-        report = trial.report(parts)
-        for name, model in trial.exported().items():
-            for part, file in parts.items():
-                report[name][part] |= n_best_accuracy(model, file)
-        reports[language] = report
-        say(f"{language}: {report}")
-    print_report({"recipe": recipe, "settings": list(settings), "languages": reports})
+        trial = plan.trial(language, path, dev, export=[f"--beam={BEST}"])
+        reports[language] = trial.report(plan.parts(dev, test=test), measure)
+        say(f"{language}: {reports[language]}")
+    print_report({**plan.described(), "languages": reports})
 
 
-def n_best_accuracy(model: Path, file: Path) -> dict[str, float]:
+def measure(model: Path, file: File) -> dict[str, Any]:
+    """Returns what ``evaluate`` prints, and the accuracy of the best of the beam."""
+    return {**pocketseq.evaluate(model, file), **n_best_accuracy(model, file)}
+
+
+def n_best_accuracy(model: Path, file: File) -> dict[str, float]:
     """Returns in percent how often the right name is among the best of the beam."""
     from pocketseq.pipeline.data.corpora import Corpus
 

@@ -71,6 +71,9 @@ class SideConfig:
     #: wordpiece only: the largest number of pieces. A small corpus gives fewer; one
     #: with more characters than that gives more.
     vocabulary_size: int = 8000
+    #: Whether the vocabulary is learned from the texts of both sides, which then have
+    #: the same tokenizer: names that stay as they are get the same pieces.
+    joint_vocabulary: bool = False
     #: The longest text, in code points. Training drops longer pairs; longer input is
     #: cut.
     max_code_points: int = 64
@@ -559,6 +562,7 @@ def validate(config: Config) -> Config:
             f"model.units = {config.model.units}: expected an even number for two "
             f"directions"
         )
+    _check_joint_vocabulary(config)
     _check_metric(config)
     return config
 
@@ -577,6 +581,18 @@ def _metrics_of_kind(kind: str) -> tuple[str, ...]:
     from pocketseq.pipeline.evaluation import metrics_of_kind
 
     return metrics_of_kind(kind)
+
+
+def _check_joint_vocabulary(config: Config) -> None:
+    """Raises if a vocabulary of both sides is asked for, and they differ in kind."""
+    sides = {"source": config.source, "target": config.target}
+    kinds = {side.tokenizer for side in sides.values()}
+    for name, side in sides.items():
+        if side.joint_vocabulary and len(kinds) > 1:
+            raise UserError(
+                f"{name}.joint_vocabulary = true: expected the same tokenizer on both "
+                f"sides, found {config.source.tokenizer} and {config.target.tokenizer}"
+            )
 
 
 def _check_metric(config: Config) -> None:

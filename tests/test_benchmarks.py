@@ -59,7 +59,8 @@ from trials import Trial, macro_average
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "training_speed", "inference_speed", "text_parity", "hostile_calls",
-    "sigmorphon2020", "transliteration", "quantization", "make_models",
+    "sigmorphon2020", "transliteration", "quantization", "spelling", "normalization",
+    "multi30k", "gruut", "make_models",
 )  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.

@@ -325,6 +325,14 @@ def test_an_impossible_value_is_an_error_that_names_the_key(setting):
         override(Config(), [setting])
 
 
+def test_a_joint_vocabulary_needs_the_same_tokenizer_on_both_sides():
+    settings = ["source.joint_vocabulary=true", "target.tokenizer=word"]
+    with pytest.raises(UserError, match="same tokenizer .* found character and word"):
+        override(Config(), settings)
+    same = [*settings, "source.tokenizer=word"]
+    assert override(Config(), same).source.joint_vocabulary
+
+
 def test_an_impossible_value_in_a_file_is_an_error_that_names_the_key(toml):
     with pytest.raises(UserError, match="search.beam_size = 0: expected"):
         read_config(toml("[search]\nbeam_size = 0"))

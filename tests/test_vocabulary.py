@@ -102,6 +102,22 @@ def test_tokenizers_are_those_that_learn_from_the_texts_themselves(
         assert found.to_json() == expected.to_json()
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_joint_vocabulary_is_learned_from_the_texts_of_both_sides(kind):
+    pairs = [Pair("ein Haus ein", "a house a"), Pair("Berlin", "Berlin")] * 3
+    same = [f"{side}.tokenizer={kind}" for side in ("source", "target")]
+    joint = [f"{side}.joint_vocabulary=true" for side in ("source", "target")]
+    config = override(Config(), [*same, *joint])
+    expected = TOKENIZERS[kind].learn([text for pair in pairs for text in pair])
+    for found in counted(config, pairs).tokenizers(config):
+        assert found.to_json() == expected.to_json()
+    # Each side decides for itself.
+    config = override(Config(), [*same, joint[1]])
+    source, target = counted(config, pairs).tokenizers(config)
+    assert "h" not in "".join(source.pieces[4:])
+    assert target.to_json() == expected.to_json()
+
+
 def test_given_tokenizers_decide_as_they_are():
     open_on_both = ["source.decompose=auto", "target.decompose=auto"]
     config = override(Config(), open_on_both)

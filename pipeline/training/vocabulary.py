@@ -65,8 +65,9 @@ class VocabularyCounts:
         Args:
             config: The recipe, in which nothing of the texts is left open.
         """
+        both = self._counts[0] + self._counts[1]
         source, target = (
-            _learned(side, counts)
+            _learned(side, both if side.joint_vocabulary else counts)
             for side, counts in zip(_sides(config), self._counts, strict=True)
         )
         return source, target
