@@ -26,12 +26,12 @@ class Recipe:
     def row_bits(self) -> dict[str, int]:
         """The bits per component of the rows that tokens and n-grams look up.
 
-        Below 32, each row has a scale and is dequantized after the gather. N-grams only
-        add to what tokens say, and do with 4.
+        Below 32, each row has a scale and is dequantized after the gather. With 4 bits,
+        only n-grams have fewer than 8: they add to what tokens say.
         """
         if self.bits == 32:
             return {"source": 32, "target": 32, "ngrams": 32}
-        return {"source": 8, "target": 8, "ngrams": 4}
+        return {"source": 8, "target": 8, "ngrams": min(self.bits, 8)}
 
 
 #: By name, the most exact first.

@@ -21,7 +21,7 @@ _OPERATIONS_PER_PRODUCT = 3 * 2
 # Bytes of a file besides its weights, and of a piece in the tables that find it.
 _OVERHEAD = 100_000
 _BYTES_PER_PIECE = 25
-_SCALE = 4
+_SCALE = 4  # of the row of an n-gram
 
 
 class Vocabularies(NamedTuple):
@@ -65,8 +65,7 @@ def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> i
         pieces: How many of their tokens are wordpieces, which take tables to find.
     """
     stored = count_weights(model, sizes)
-    # The rows of n-grams have 4 bits a component, and a scale.
-    stored += _ngrams(model, sizes) * (_SCALE - _ngram_size(model) // 2)
+    stored += _ngrams(model, sizes) * _SCALE
     width = model.embedding_size
     for size, gates in zip(
         sizes, (_encoder_gates(model), 4 * model.units), strict=True

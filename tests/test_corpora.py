@@ -243,8 +243,10 @@ def test_the_dictionary_keeps_alternative_pronunciations():
 
 
 def test_an_unknown_part_of_the_dictionary_is_an_error_that_lists_the_known():
-    with pytest.raises(UserError, match="cmudict:all: .* one of dev, test, train"):
-        list(Corpus("cmudict:all"))
+    with pytest.raises(
+        UserError, match="cmudict:every: .* one of all, dev, test, train"
+    ):
+        list(Corpus("cmudict:every"))
 
 
 def test_blocks_hold_everything_in_order():

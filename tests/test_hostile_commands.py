@@ -74,7 +74,11 @@ MISTAKES = [
     (["export", "--output", ""], "--output: the value is empty"),
     (["export", "--length", ""], "--length: the value is empty"),
     (["export", "--exceptions", ""], "--exceptions: the value is empty"),
-    (["export", "--model", "{run}", "--exceptions", "no.tsv"], "no.tsv: no such file"),
+    # An earlier export that is to be replaced is still there.
+    (
+        ["export", "--model", "{run}", "--force", "--exceptions", "no.tsv"],
+        "no.tsv: no such file",
+    ),
     (["benchmark", "--model", ""], "--model: the value is empty"),
     # Names that no file can have.
     (["train", LONG], f"{LONG}: no such recipe"),

@@ -136,7 +136,8 @@ def test_every_recipe_has_a_name_that_says_its_bits_and_a_sentence():
     assert list(RECIPES) == ["float32", "float16", "int8", "int4"]
     for name, recipe in RECIPES.items():
         assert name in (f"float{recipe.bits}", f"int{recipe.bits}")
-        assert set(recipe.row_bits.values()) == {32} if name == "float32" else {8, 4}
+        expected = {"float32": {32}, "int4": {8, 4}}.get(name, {8})
+        assert set(recipe.row_bits.values()) == expected
         assert recipe.description.startswith(("Weights", f"{name} weights"))
         assert recipe.description.endswith(".")
     tolerances = [recipe.score_tolerance for recipe in RECIPES.values()]

@@ -81,7 +81,7 @@ class InstalledCorpus:
             UserError: The data file is missing or damaged.
         """
         for word, entries in groupby(self.entries(self.path()), itemgetter(0)):
-            if part_of(word) == self.part:
+            if self.part in ("all", part_of(word)):
                 for phones in dict.fromkeys(phones for _, phones in entries):
                     yield word, phones
 
