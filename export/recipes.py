@@ -27,7 +27,8 @@ class Recipe:
         """The bits per component of the rows that tokens and n-grams look up.
 
         Below 32, each row has a scale and is dequantized after the gather. With 4 bits,
-        only n-grams have fewer than 8: they add to what tokens say.
+        only n-grams have fewer than 8: they add to what tokens say. A model may have
+        n-grams of fewer bits than a recipe, which then stay.
         """
         if self.bits == 32:
             return {"source": 32, "target": 32, "ngrams": 32}

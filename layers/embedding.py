@@ -107,6 +107,29 @@ class EmbeddedToken:
         return self.lstm.project(self.embedding(token_ids))
 
 
+#: How many bits a component of a row may be stored in.
+STORED_BITS = (32, 8, 4)
+
+
+def rounded(rows: tf.Tensor, bits: int) -> tf.Tensor:
+    """Returns rows whose components are what so many bits can tell apart.
+
+    They are whole multiples of a step, the largest one ``2 ** (bits - 1) - 1`` times
+    the step. The gradient is that of the identity.
+
+    Args:
+        rows: float32 ``(..., width)``.
+        bits: One of :data:`STORED_BITS`; with 32 the rows stay as they are.
+    """
+    if bits == 32:
+        return rows
+    values = tf.stop_gradient(rows)
+    largest = tf.reduce_max(tf.abs(values), axis=-1, keepdims=True)
+    steps = tf.maximum(largest, np.finfo(np.float32).tiny) / _most(bits)
+    # The second summand is zero to the bit; its gradient is not.
+    return tf.round(values / steps) * steps + (rows - values)
+
+
 class Rows:
     """Constant rows that are looked up by number.
 
@@ -115,8 +138,8 @@ class Rows:
 
     Args:
         values: float32 ``(rows, width)``; taken as they are now.
-        bits: Per component: 32, 8 or 4. Two of 4 bits are stored in a byte, the first
-            half of a row beside the second.
+        bits: Per component, one of :data:`STORED_BITS`. Two of 4 bits are stored in a
+            byte, the first half of a row beside the second.
     """
 
     def __init__(self, values: tf.Tensor, bits: int = 32) -> None:
@@ -154,8 +177,8 @@ def _scales(values: np.ndarray, bits: int) -> np.ndarray:
     largest = np.abs(values).max(axis=1, keepdims=True)
     largest = np.maximum(largest, np.finfo(np.float32).tiny)
     if bits == 8:
-        return largest / 127
-    candidates = [span * largest / 7 for span in _SPANS]
+        return largest / _most(bits)
+    candidates = [span * largest / _most(bits) for span in _SPANS]
     errors = [
         np.square(_levels(values, scales, bits) * scales - values).sum(axis=1)
         for scales in candidates
@@ -165,9 +188,13 @@ def _scales(values: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _levels(values: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
-    """Returns the nearest levels, symmetric around 0."""
-    most = 2 ** (bits - 1) - 1
-    return np.clip(np.round(values / scales), -most, most)
+    """Returns the nearest levels."""
+    return np.clip(np.round(values / scales), -_most(bits), _most(bits))
+
+
+def _most(bits: int) -> int:
+    """Returns the highest of so many bits' levels, which are symmetric around 0."""
+    return 2 ** (bits - 1) - 1
 
 
 def _in_bytes(levels: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ class LSTMEncoder(keras.layers.Layer):
         ngram_rows: The largest number of embeddings for the n-grams of a length.
         ngram_size: Their width, at most ``embedding_size``; they are added to the first
             features of the tokens' embeddings.
+        ngram_bits: The bits per component of an n-gram's embedding: 32, 8 or 4.
         product_dtype: The dtype that a call rounds the factors of products to; see
             :class:`LSTM`.
 
@@ -79,6 +80,7 @@ class LSTMEncoder(keras.layers.Layer):
         longest_ngram: int = 1,
         ngram_rows: int = 4096,
         ngram_size: int = 64,
+        ngram_bits: int = 32,
         product_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -97,6 +99,7 @@ class LSTMEncoder(keras.layers.Layer):
         self.longest_ngram = longest_ngram
         self.ngram_rows = ngram_rows
         self.ngram_size = ngram_size
+        self.ngram_bits = ngram_bits
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         self.ngrams = None
         if longest_ngram > 1:
@@ -105,6 +108,7 @@ class LSTMEncoder(keras.layers.Layer):
                 min(ngram_size, embedding_size),
                 longest=longest_ngram,
                 rows=ngram_rows,
+                bits=ngram_bits,
                 name="ngrams",
                 dtype="float32",
             )
@@ -249,5 +253,6 @@ class LSTMEncoder(keras.layers.Layer):
             "longest_ngram": self.longest_ngram,
             "ngram_rows": self.ngram_rows,
             "ngram_size": self.ngram_size,
+            "ngram_bits": self.ngram_bits,
             "product_dtype": self.product_dtype,
         }

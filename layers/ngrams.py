@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pocketseq.layers.embedding import LookUp, Rows
+from pocketseq.layers.embedding import STORED_BITS, LookUp, Rows, rounded
 from pocketseq.layers.policy import FLOAT32_WEIGHT
 
 #: Hashes are taken modulo this prime, the largest whose square is below 2**31.
@@ -32,11 +32,17 @@ class NGramEmbedding(keras.layers.Layer):
     by and by what stands around a token; a row of its own says it from the first
     updates on, which is worth most where training is short.
 
+    With few ``bits``, a row is rounded to whole multiples of a step whenever it is
+    looked up, in training and after it: ``step = max |row| / (2 ** (bits - 1) - 1)``.
+    The gradient passes as if it were not, so that training learns rows which are good
+    when rounded, and an export stores them in ``bits`` without any loss.
+
     Args:
         vocabulary_size: Number of tokens.
         embedding_size: Width of the rows.
         longest: The longest n-gram, at least 2.
         rows: The largest number of rows of a table, at most :data:`MODULUS`.
+        bits: Per component of a row: 32, 8 or 4.
 
     Call arguments:
         token_ids: int32 ``(batch, length)``, padded with zeros at the right.
@@ -45,11 +51,13 @@ class NGramEmbedding(keras.layers.Layer):
         float32 ``(batch, length, embedding_size)``.
 
     Raises:
-        ValueError: A length or a number of rows that cannot be.
+        ValueError: A length, or a number of rows or bits that cannot be.
 
     References:
         Bojanowski et al. 2017, "Enriching word vectors with subword information",
-        section 3.2 (rows shared by a hash).
+        section 3.2 (rows shared by a hash). Bengio, Leonard and Courville 2013,
+        "Estimating or propagating gradients through stochastic neurons", section 2
+        (the gradient of rounding).
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class NGramEmbedding(keras.layers.Layer):
         *,
         longest: int,
         rows: int,
+        bits: int = 32,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,10 +75,13 @@ class NGramEmbedding(keras.layers.Layer):
             raise ValueError(f"longest must be at least 2, received {longest}")
         if not 1 <= rows <= MODULUS:
             raise ValueError(f"rows must be from 1 to {MODULUS}, received {rows}")
+        if bits not in STORED_BITS:
+            raise ValueError(f"bits must be 32, 8 or 4, received {bits}")
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.longest = longest
         self.rows = rows
+        self.bits = bits
 
     def build(self, _=None):
         self.tables = [
@@ -113,15 +125,19 @@ class NGramEmbedding(keras.layers.Layer):
             numbers: int32 ``(...)`` for each n.
         """
         pairs = zip(self.tables, numbers, strict=True)
-        return _sum([tf.gather(table, rows) for table, rows in pairs])
+        return _sum(
+            [rounded(tf.gather(table, rows), self.bits) for table, rows in pairs]
+        )
 
     def constant(self, bits: int = 32) -> LookUp:
         """Returns :meth:`look_up` of the rows as they are now, for an export.
 
         Args:
-            bits: Per component of a row; see :class:`Rows`.
+            bits: Per component of a row, if that is less than the layer has; see
+                :class:`Rows`.
         """
-        tables = [Rows(table, bits) for table in self.tables]
+        bits = min(bits, self.bits)
+        tables = [Rows(rounded(table, self.bits), bits) for table in self.tables]
 
         def look_up(numbers: Sequence[tf.Tensor]) -> tf.Tensor:
             pairs = zip(tables, numbers, strict=True)
@@ -139,6 +155,7 @@ class NGramEmbedding(keras.layers.Layer):
             "embedding_size": self.embedding_size,
             "longest": self.longest,
             "rows": self.rows,
+            "bits": self.bits,
         }
 
 

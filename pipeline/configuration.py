@@ -118,6 +118,8 @@ class ModelConfig:
     ngram_rows: int = 4096
     #: The width of an n-gram's embedding; ``embedding_size``, if that is less.
     ngram_size: int = 64
+    #: The bits of a component of it, in training as in a file: 32, 8 or 4.
+    ngram_bits: int = 32
     input_feeding: bool = False
     tied_output: bool = True
     dropout: float = 0.1
@@ -536,9 +538,10 @@ _RANGES = {
     "search.length_penalty": _Range(0, 100),
 }
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str, ...] | tuple[int, ...]] = {
     "source.tokenizer": typing.get_args(TokenizerKind),
     "target.tokenizer": typing.get_args(TokenizerKind),
+    "model.ngram_bits": (4, 8, 32),
     "model.attention.score": tuple(ATTENTIONS),
     "training.precision": typing.get_args(Precision),
 }
@@ -608,7 +611,7 @@ def _check_metric(config: Config) -> None:
 def _expected_of(name: str, value: object) -> str:
     """Returns which values a key may have; empty if the value is one of them."""
     if name in _CHOICES and value not in _CHOICES[name]:
-        *others, last = _CHOICES[name]
+        *others, last = map(str, _CHOICES[name])
         return f"{', '.join(others)} or {last}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         default = _COUNT if isinstance(value, int) else _POSITIVE

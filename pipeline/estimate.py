@@ -65,7 +65,9 @@ def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> i
         pieces: How many of their tokens are wordpieces, which take tables to find.
     """
     stored = count_weights(model, sizes)
-    stored += _ngrams(model, sizes) * _SCALE
+    # A row has bytes, or half as many, and a scale.
+    saved = _ngram_size(model) // 2 if model.ngram_bits == 4 else 0
+    stored += _ngrams(model, sizes) * (_SCALE - saved)
     width = model.embedding_size
     for size, gates in zip(
         sizes, (_encoder_gates(model), 4 * model.units), strict=True

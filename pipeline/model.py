@@ -272,6 +272,7 @@ def build_model(
             longest_ngram=config.longest_ngram,
             ngram_rows=config.ngram_rows,
             ngram_size=config.ngram_size,
+            ngram_bits=config.ngram_bits,
             product_dtype=product_dtype,
             name="encoder",
         ),

@@ -30,7 +30,7 @@ def other_than_default(field):
     """Returns a possible value of a field that is not its default."""
     choices = {
         "tokenizer": "word", "attention": AttentionConfig("dot"), "metric": "per",
-        "precision": "bfloat16", "decompose": "auto",
+        "precision": "bfloat16", "decompose": "auto", "ngram_bits": 4,
     }  # fmt: skip
     if field.name in choices:
         return choices[field.name]

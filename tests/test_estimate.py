@@ -39,7 +39,7 @@ def test_weights_are_those_of_the_built_model(settings):
 @pytest.mark.parametrize(
     ("recipe", "sizes", "pieces", "measured"),
     [
-        ("pronunciation", Vocabularies(31, 43), 0, 1.6e6),
+        ("pronunciation", Vocabularies(31, 43), 0, 1.1e6),
         ("translation", Vocabularies(4000, 4000), 8000, 2.1e6),
     ],
 )

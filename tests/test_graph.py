@@ -51,7 +51,7 @@ CASES = {
     # This one never ends.
     "character-character": dict(
         lengths=(24, 32), normalization=FOLDED, end=-1e4, penalty=0.6, attention="dot",
-        bidirectional=False, decoder_layers=2, longest_ngram=2, ngram_rows=40,
+        bidirectional=False, decoder_layers=2, longest_ngram=2, ngram_rows=40, ngram_bits=4,
     ),
 }  # fmt: skip
 SHORT = {"source": 16, "target": 10}

@@ -14,8 +14,8 @@ from pocketseq.pipeline.model import build_model
 IDS = np.array([[3, 1, 4, 1, 5], [2, 6, 0, 0, 0]], np.int32)
 
 
-def built(vocabulary_size=7, longest=3, rows=1000):
-    layer = NGramEmbedding(vocabulary_size, 4, longest=longest, rows=rows)
+def built(vocabulary_size=7, longest=3, rows=1000, bits=32):
+    layer = NGramEmbedding(vocabulary_size, 4, longest=longest, rows=rows, bits=bits)
     layer.build()
     random = np.random.default_rng(0)
     for table in layer.tables:
@@ -113,6 +113,7 @@ def test_int8_rows_are_off_by_half_a_scale_step_at_most():
         ({"longest": 1, "rows": 9}, "longest must be at least 2, received 1"),
         ({"longest": 2, "rows": 0}, "rows must be from 1 to 46337, received 0"),
         ({"longest": 2, "rows": 46338}, "rows must be from 1 to 46337, received 46338"),
+        ({"longest": 2, "rows": 9, "bits": 5}, "bits must be 32, 8 or 4, received 5"),
     ],
 )
 def test_what_cannot_be_is_an_error(options, problem):
@@ -144,3 +145,37 @@ def test_a_model_learns_every_row_that_it_reads():
     for gradient, numbers in zip(gradients, ngrams.numbers(IDS), strict=True):
         touched = np.abs(tf.convert_to_tensor(gradient)).sum(axis=1) > 0
         assert set(np.flatnonzero(touched)) == set(numbers.numpy()[read])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_rows_of_few_bits_are_multiples_of_a_step(bits):
+    layer, plain = built(bits=bits), built()
+    numbers = [number.numpy() for number in layer.numbers(IDS)]
+    expected = np.zeros((2, 5, 4))
+    for table, number in zip(plain.tables, numbers, strict=True):
+        rows = table.numpy().astype(np.float64)[number]
+        step = np.abs(rows).max(axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
+        expected += np.rint(rows / step) * step
+    np.testing.assert_allclose(layer(IDS), expected, atol=1e-6)
+    assert np.abs(layer(IDS) - plain(IDS)).max() > 1e-3
+
+
+@pytest.mark.parametrize("stored", [32, 8, 4])
+def test_an_export_of_rows_of_4_bits_loses_nothing(stored):
+    layer = built(bits=4, longest=5, rows=300)
+    exported = layer.constant(stored)
+    numbers = layer.numbers(IDS)
+    np.testing.assert_allclose(exported(numbers), layer(IDS), rtol=1e-6, atol=1e-6)
+
+
+def test_rounding_passes_the_gradient_on():
+    layer, plain = built(bits=4), built()
+    weights = np.random.default_rng(2).normal(size=(2, 5, 4))
+    gradients = []
+    for each in (layer, plain):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(each(IDS) * weights)
+        found = tape.gradient(loss, each.tables)
+        gradients.append([tf.convert_to_tensor(one) for one in found])
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
