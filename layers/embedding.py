@@ -111,6 +111,11 @@ class EmbeddedToken:
 STORED_BITS = (32, 8, 4)
 
 
+# The largest component of a row of zeros counts as this; its steps are still more than
+# the numbers that processors and compilers take for zero.
+_LEAST = np.float32(1e-30)
+
+
 def rounded(rows: tf.Tensor, bits: int) -> tf.Tensor:
     """Returns rows whose components are what so many bits can tell apart.
 
@@ -125,7 +130,7 @@ def rounded(rows: tf.Tensor, bits: int) -> tf.Tensor:
         return rows
     values = tf.stop_gradient(rows)
     largest = tf.reduce_max(tf.abs(values), axis=-1, keepdims=True)
-    steps = tf.maximum(largest, np.finfo(np.float32).tiny) / _most(bits)
+    steps = tf.maximum(largest, _LEAST) / _most(bits)
     # The second summand is zero to the bit; its gradient is not.
     return tf.round(values / steps) * steps + (rows - values)
 
@@ -175,7 +180,7 @@ _SPANS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 def _scales(values: np.ndarray, bits: int) -> np.ndarray:
     """Returns a scale for each row, ``(rows, 1)``."""
     largest = np.abs(values).max(axis=1, keepdims=True)
-    largest = np.maximum(largest, np.finfo(np.float32).tiny)
+    largest = np.maximum(largest, _LEAST)
     if bits == 8:
         return largest / _most(bits)
     candidates = [span * largest / _most(bits) for span in _SPANS]

@@ -179,3 +179,23 @@ def test_rounding_passes_the_gradient_on():
         gradients.append([tf.convert_to_tensor(one) for one in found])
     for one, other in zip(*gradients, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_rows_of_zeros_stay_zeros_and_can_be_learned(compiled):
+    layer = NGramEmbedding(7, 4, longest=3, rows=50, bits=4)
+    layer.build()
+
+    @tf.function(jit_compile=compiled)
+    def gradients():
+        with tf.GradientTape() as tape:
+            found = layer(IDS)
+            loss = tf.reduce_sum(found)
+        return found, [
+            tf.convert_to_tensor(g) for g in tape.gradient(loss, layer.tables)
+        ]
+
+    found, slopes = gradients()
+    assert not found.numpy().any()
+    for slope in slopes:
+        assert slope.numpy().sum() == 2 * 5 * 4  # 1 for each component that was read
