@@ -7,20 +7,22 @@ object:
     python benchmarks/sigmorphon2020.py --data DIR
 
 With ``--together``, one model learns all languages: each word begins with the tag of
-its language, such as ``<fre> ``.
+its language, such as ``<fre> ``. With ``--teachers N``, N models of as many seeds are
+trained for each language, and the one that counts learns from them.
 
 References: Gorman et al. 2020, "The SIGMORPHON 2020 shared task on multilingual
 grapheme-to-phoneme conversion".
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from common import print_report, say
-from trials import RECIPES, Plan, macro_average, plan_options
+from trials import RECIPES, Plan, Trial, macro_average, plan_options
 
 SETS = ("train", "dev", "test")
 
@@ -32,8 +34,11 @@ SETS = ("train", "dev", "test")
     type=click.Path(exists=True, path_type=Path, file_okay=False),
 )
 @click.option("--together", is_flag=True, help="One model for all languages.")
+@click.option(
+    "--teachers", default=0, show_default=True, help="How many models teach one."
+)
 @plan_options("runs/sigmorphon2020", "pronunciation-small")
-def main(plan: Plan, data: Path, together: bool) -> None:
+def main(plan: Plan, data: Path, together: bool, teachers: int) -> None:
     """Train and measure every language in a folder."""
     languages = sorted(
         path.name.removesuffix("_train.tsv") for path in data.glob("*_train.tsv")
@@ -42,22 +47,43 @@ def main(plan: Plan, data: Path, together: bool) -> None:
         raise click.ClickException(f"{data}: no LANGUAGE_train.tsv in it")
     if together:
         data = tagged(data, languages, plan.runs / "tagged")
-        one = plan.trial("together", *(data / f"all_{part}.tsv" for part in SETS[:2]))
+        files = (data / f"all_{part}.tsv" for part in SETS[:2])
+        one = trial_of(plan, teachers, "together", *files)
     reports = {}
     for language in languages:
         train, dev, test = (data / f"{language}_{part}.tsv" for part in SETS)
         parts = plan.parts(dev, test=test)
-        trial = one if together else plan.trial(language, train, dev)
+        trial = one if together else trial_of(plan, teachers, language, train, dev)
         reports[language] = trial.report(parts)
         say(f"{language}: {summary(reports[language], parts)}")
     print_report(
         {
             **plan.described(),
             "together": together,
+            "teachers": teachers,
             "languages": reports,
             "macro": macro(list(reports.values()), parts),
         }
     )
+
+
+def trial_of(plan: Plan, teachers: int, name: str, train: Path, dev: Path) -> Trial:
+    """Returns the trial that counts, of the plan's recipe, and its teachers' in it.
+
+    Args:
+        plan: The first teacher has its seed, the others have the next ones.
+        teachers: How many there are; 0: the trial learns from pairs alone.
+        name: Of the trial; what it learns from has similar names.
+        train, dev: The pairs.
+    """
+    if not teachers:
+        return plan.trial(name, train, dev)
+    seeds = range(plan.seed, plan.seed + teachers)
+    others = [
+        replace(plan, seed=seed).trial(f"{name}-seed{seed}", train, dev)
+        for seed in seeds
+    ]
+    return plan.student(f"{name}-of-{teachers}", others)
 
 
 def tagged(data: Path, languages: list[str], folder: Path) -> Path:

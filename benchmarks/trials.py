@@ -43,6 +43,7 @@ class Trial:
     all but ``--run``: ``train ...`` or ``distill ...``. ``max_loss``: that quantization
     may cost, in points; ``export``: more options of the export. ``minutes``: of
     training, interruptions taken together, after which it ends; None: no limit.
+    ``teachers``: trials that are trained first, as the command needs them.
     """
 
     name: str
@@ -51,9 +52,10 @@ class Trial:
     max_loss: float = 5.0
     export: Sequence[str] = ()
     minutes: float | None = None
+    teachers: Sequence["Trial"] = ()
 
     def train(self) -> None:
-        """Trains the run to its end, or goes on with it.
+        """Trains the run to its end, or goes on with it; its teachers before.
 
         Raises:
             ClickException: The command has failed, or another one began the run.
@@ -66,6 +68,8 @@ class Trial:
             )
         if notes.get("trained"):
             return
+        for teacher in self.teachers:
+            teacher.train()
         exists = (self.run / "config.toml").is_file()
         command = ["train", "--resume"] if exists else list(self.command)
         say(f"{self.name}: {' '.join(command)}")
@@ -96,8 +100,8 @@ class Trial:
             measure: What to find out about each part.
 
         Returns:
-            ``minutes`` of training; for each quantization recipe its ``bytes`` and, for
-            each part, what ``measure`` returns.
+            ``minutes`` of training, without those of teachers; for each quantization
+            recipe its ``bytes`` and, for each part, what ``measure`` returns.
         """
         self.train()
         found: dict[str, Any] = {"minutes": self._notes()["training"] / 60}
@@ -162,10 +166,27 @@ class Plan:
         """
         command = ["train", recipe or self.recipe]
         command += ["--train", _found_anywhere(train), "--dev", _found_anywhere(dev)]
-        for setting in (f"training.seed={self.seed}", *settings, *self.settings):
-            command += ["--set", setting]
+        command += self._changes(*settings)
         run = self.runs / name
         return Trial(name, run, command, export=export, minutes=self.minutes)
+
+    def student(self, name: str, teachers: Sequence[Trial]) -> Trial:
+        """Returns a trial of the recipe that learns from others.
+
+        Args:
+            name: In the report, and of the run folder.
+            teachers: Trials of the same pairs.
+        """
+        command = ["distill", *(str(one.run.absolute()) for one in teachers)]
+        command += ["--recipe", self.recipe, *self._changes()]
+        return Trial(
+            name, self.runs / name, command, minutes=self.minutes, teachers=teachers
+        )
+
+    def _changes(self, *settings: str) -> list[str]:
+        """Returns the options for the seed, some settings, and those of the plan."""
+        changes = (f"training.seed={self.seed}", *settings, *self.settings)
+        return [word for change in changes for word in ("--set", change)]
 
     def parts(self, dev: File, **tests: File) -> dict[str, File]:
         """Returns the pairs to measure on by name, without tests if only dev counts."""

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import gruut
 import multi30k
 import normalization
+import sigmorphon2020
 import spelling
 from pocketseq.pipeline.configuration import RECIPES, load_recipe
 from pocketseq.pipeline.data.installed import part_of
@@ -482,6 +483,29 @@ def test_a_plan_makes_the_command_of_a_trial(tmp_path):
     assert (trial.run, trial.minutes) == (tmp_path / "one", 5.0)
     assert plan.parts("d", test="t") == {"dev": "d", "test": "t"}
     assert Plan(tmp_path, "", dev_only=True).parts("d", test="t") == {"dev": "d"}
+
+
+def test_a_student_is_trained_after_its_teachers(tmp_path, monkeypatch):
+    commands = []
+
+    def run(words, **_):
+        words = words[2:]
+        commands.append(words)
+        (tmp_path / words[words.index("--run") + 1]).mkdir()
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr("trials.subprocess.run", run)
+    plan = Plan(tmp_path, "spelling", 3, ("model.units=8",))
+    trial = sigmorphon2020.trial_of(plan, 2, "one", tmp_path / "a", tmp_path / "b")
+    trial.train()
+    trial.train()
+    runs = [str(tmp_path / name) for name in ("one-seed3", "one-seed4", "one-of-2")]
+    assert [command[command.index("--run") + 1] for command in commands] == runs
+    seeds = [3, 4, 3]
+    for command, seed in zip(commands, seeds, strict=True):
+        assert f"training.seed={seed}" in command
+        assert "model.units=8" in command
+    assert commands[2][:5] == ["distill", *runs[:2], "--recipe", "spelling"]
 
 
 def test_a_run_that_another_command_began_is_refused(tmp_path):
