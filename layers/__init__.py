@@ -15,10 +15,13 @@ if keras.backend.backend() != "tensorflow":
 
 from pocketseq.layers.attention import (
     ATTENTIONS,
+    AdditiveAttention,
     Attention,
     CosineAttention,
     DotProductAttention,
+    GeneralAttention,
     NoAttention,
+    ScaledDotProductAttention,
 )
 from pocketseq.layers.decoder import AttentiveLSTMDecoder, DecoderState, Memory
 from pocketseq.layers.dropout import variational_dropout
@@ -35,16 +38,19 @@ from pocketseq.layers.recurrence import LSTMState
 __all__ = [
     "ATTENTIONS",
     "LSTM",
+    "AdditiveAttention",
     "Attention",
     "AttentiveLSTMDecoder",
     "CosineAttention",
     "DecoderState",
     "DotProductAttention",
     "EmbeddedToken",
+    "GeneralAttention",
     "LSTMEncoder",
     "LSTMState",
     "Memory",
     "NoAttention",
+    "ScaledDotProductAttention",
     "TokenInput",
     "TokenInputs",
     "TokenTable",

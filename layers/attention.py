@@ -90,9 +90,9 @@ class Attention(keras.layers.Layer):
         TypeError: A mask that is not boolean.
 
     Example:
-        >>> class ScaledDotProductAttention(Attention):
+        >>> class CappedAttention(Attention):
         ...     def score(self, query, keys):
-        ...         return dot_products(query, keys) * query.shape[-1] ** -0.5
+        ...         return 5.0 * tf.tanh(dot_products(query, keys) / 5.0)
 
     References:
         Luong, Pham and Manning 2015, "Effective approaches to attention-based neural
@@ -251,12 +251,166 @@ class DotProductAttention(Attention):
 
     Call arguments and returns: see :class:`Attention`.
 
+    Example:
+        >>> query, outputs = [[[1.0, 2.0]]], [[[3.0, 0.0], [1.0, 1.0]]]
+        >>> DotProductAttention().score(tf.constant(query), tf.constant(outputs))
+        [[[3.0, 3.0]]]  # 1 * 3 + 2 * 0, and 1 * 1 + 2 * 1
+
     References:
         Luong, Pham and Manning 2015, eq. 8, "dot".
     """
 
     def score(self, query, keys):
         return dot_products(query, keys)
+
+
+@keras.saving.register_keras_serializable(package="pocketseq")
+class ScaledDotProductAttention(Attention):
+    """Weighs encoder outputs by their dot product, divided by the root of the units.
+
+    ``weights = softmax(q . k / sqrt(units))`` over source positions. Of two vectors
+    with random components, the dot product grows with the root of their number; so
+    divided, it does not, and the softmax starts out neither flat nor sharp.
+
+    Call arguments and returns: see :class:`Attention`.
+
+    Example:
+        >>> query, outputs = [[[1, 2, 0, 2]]], [[[3, 0, 5, 0], [1, 1, 1, 1]]]
+        >>> attention.score(tf.constant(query, tf.float32), ...)
+        [[[1.5, 2.5]]]  # 3 / sqrt(4), and 5 / sqrt(4)
+
+    References:
+        Vaswani et al. 2017, "Attention is all you need", eq. 1.
+    """
+
+    def score(self, query, keys):
+        return dot_products(query, keys) * query.shape[-1] ** -0.5
+
+
+@keras.saving.register_keras_serializable(package="pocketseq")
+class GeneralAttention(Attention):
+    """Weighs encoder outputs by a learned bilinear form of them and the decoder output.
+
+    ``weights = softmax(q' W k)`` over source positions: a dot product that first learns
+    which features of the decoder correspond to which of the encoder. ``W k`` depends on
+    the source alone, so that a step costs no more than a dot product.
+
+    Call arguments and returns: see :class:`Attention`. ``query`` and
+    ``encoder_outputs`` may differ in their units.
+
+    Example:
+        >>> attention.kernel.assign([[0.0, 1.0], [1.0, 0.0]])  # the features swapped
+        >>> query, outputs = [[[1.0, 2.0]]], [[[3.0, 0.0], [1.0, 1.0]]]
+        >>> keys = attention.prepare(tf.constant(outputs))  # [[[0, 3], [1, 1]]]
+        >>> attention.score(tf.constant(query), keys)
+        [[[6.0, 3.0]]]  # 1 * 0 + 2 * 3, and 1 * 1 + 2 * 1
+
+    References:
+        Luong, Pham and Manning 2015, eq. 8, "general".
+    """
+
+    def build(self, query_shape=None, encoder_outputs_shape=None):
+        """Creates ``kernel``, W transposed: ``(units of outputs, units of queries)``.
+
+        Args:
+            query_shape, encoder_outputs_shape: ``(None, None, units)``.
+        """
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(encoder_outputs_shape[-1], query_shape[-1]),
+            initializer="glorot_uniform",
+            **FLOAT32_WEIGHT,
+        )
+
+    def prepare(self, encoder_outputs):
+        return _products(encoder_outputs, self.kernel)
+
+    def score(self, query, keys):
+        return dot_products(query, keys)
+
+
+@keras.saving.register_keras_serializable(package="pocketseq")
+class AdditiveAttention(Attention):
+    """Weighs encoder outputs by a small network that reads them and the decoder output.
+
+    ``weights = softmax(v . tanh(W q + U k))`` over source positions, the first score
+    that an encoder-decoder was given. ``U k`` depends on the source alone; but unlike a
+    product, the hyperbolic tangent costs ``width`` operations for each source position
+    at each step.
+
+    Args:
+        width: The number of hidden units of the network.
+
+    Call arguments and returns: see :class:`Attention`. ``query`` and
+    ``encoder_outputs`` may differ in their units.
+
+    Raises:
+        ValueError: A width below 1.
+
+    Example:
+        >>> attention = AdditiveAttention(width=1)
+        >>> attention.query_kernel.assign([[1.0], [0.0]])  # W
+        >>> attention.key_kernel.assign([[0.0], [1.0]])  # U
+        >>> attention.vector.assign([2.0])  # v
+        >>> query, outputs = [[[1.0, 2.0]]], [[[3.0, 0.0], [1.0, -1.0]]]
+        >>> keys = attention.prepare(tf.constant(outputs))  # [[[0], [-1]]]
+        >>> attention.score(tf.constant(query), keys)
+        [[[1.523, 0.0]]]  # 2 tanh(1 + 0), and 2 tanh(1 - 1)
+
+    References:
+        Bahdanau, Cho and Bengio 2015, "Neural machine translation by jointly learning
+        to align and translate", appendix A.1.2.
+    """
+
+    def __init__(self, width: int = 128, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if width < 1:
+            raise ValueError(f"width must be at least 1, received {width}")
+        self.width = width
+
+    def build(self, query_shape=None, encoder_outputs_shape=None):
+        """Creates ``query_kernel``, ``key_kernel`` and ``vector``: W, U and v.
+
+        Args:
+            query_shape, encoder_outputs_shape: ``(None, None, units)``.
+        """
+        self.query_kernel, self.key_kernel = (
+            self.add_weight(
+                name=name,
+                shape=(shape[-1], self.width),
+                initializer="glorot_uniform",
+                **FLOAT32_WEIGHT,
+            )
+            for name, shape in (
+                ("query_kernel", query_shape),
+                ("key_kernel", encoder_outputs_shape),
+            )
+        )
+        limit = (3 / self.width) ** 0.5  # the vector then has a length of about 1
+        self.vector = self.add_weight(
+            name="vector",
+            shape=(self.width,),
+            initializer=keras.initializers.RandomUniform(-limit, limit),
+            **FLOAT32_WEIGHT,
+        )
+
+    def prepare(self, encoder_outputs):
+        return _products(encoder_outputs, self.key_kernel)
+
+    def score(self, query, keys):
+        read = _products(query, self.query_kernel)
+        hidden = tf.tanh(read[:, :, tf.newaxis] + keys[:, tf.newaxis])
+        return tf.reduce_sum(hidden * self.vector, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+def _products(vectors: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns ``vectors kernel``, ``(batch, length, columns)``, as one product."""
+    rows = tf.matmul(tf.reshape(vectors, [-1, vectors.shape[-1]]), kernel)
+    shape = tf.concat([tf.shape(vectors)[:2], [rows.shape[-1]]], axis=0)
+    return tf.reshape(rows, shape)
 
 
 @keras.saving.register_keras_serializable(package="pocketseq")
@@ -284,5 +438,8 @@ class NoAttention(Attention):
 ATTENTIONS: dict[str, type[Attention]] = {
     "cosine": CosineAttention,
     "dot": DotProductAttention,
+    "scaled_dot": ScaledDotProductAttention,
+    "general": GeneralAttention,
+    "additive": AdditiveAttention,
     "none": NoAttention,
 }

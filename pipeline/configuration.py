@@ -94,11 +94,21 @@ class CosineConfig(AttentionConfig):
     learned_scale: bool = True
 
 
+@dataclass(frozen=True)
+class AdditiveConfig(AttentionConfig):
+    """The options of :class:`pocketseq.layers.AdditiveAttention`."""
+
+    width: int = 128
+
+
 #: The options in ``[model.attention]`` by ``score``; the layers of these names are in
 #: :data:`pocketseq.layers.ATTENTIONS`.
 ATTENTIONS: dict[str, type[AttentionConfig]] = {
     "cosine": CosineConfig,
     "dot": AttentionConfig,
+    "scaled_dot": AttentionConfig,
+    "general": AttentionConfig,
+    "additive": AdditiveConfig,
     "none": AttentionConfig,
 }
 
@@ -316,6 +326,8 @@ def override(config: Config, settings: Iterable[str]) -> Config:
             # Another score has other options, so those of the old one go.
             if value != inner[key]["score"]:
                 inner[key] = {"score": value}
+                if isinstance(value, str) and value in ATTENTIONS:
+                    inner[key] = dataclasses.asdict(ATTENTIONS[value](score=value))
             continue
         if key not in inner or isinstance(inner[key], dict):
             raise UserError(f"--set {setting}: {_expected(values, name)}")
@@ -523,6 +535,7 @@ _RANGES = {
     "model.longest_ngram": _Range(1, 8),
     "model.ngram_rows": _Range(1, 46337),
     "model.ngram_size": _Range(1, 2**14),
+    "model.attention.width": _Range(1, 2**14),
     "model.attention.initial_scale": _Range(0, 100, open_low=True),
     "model.dropout": _SHARE,
     "training.parts": _Range(0, 1024),

@@ -6,7 +6,12 @@ with the recipe ``pronunciation``.
 
 from typing import NamedTuple
 
-from pocketseq.pipeline.configuration import Config, CosineConfig, ModelConfig
+from pocketseq.pipeline.configuration import (
+    AdditiveConfig,
+    Config,
+    CosineConfig,
+    ModelConfig,
+)
 
 #: What the minutes rest on.
 BASIS = "two cores that multiply float32 matrices at 128 GFLOP/s"
@@ -49,8 +54,8 @@ def count_weights(model: ModelConfig, sizes: Vocabularies) -> int:
         bridges = 2 * model.decoder_layers * (model.units + 1) * model.units
     read, written = _readout(model)
     output = sizes.target * (1 + (0 if model.tied_output else model.units))
-    scale = int(isinstance(model.attention, CosineConfig))
-    return embeddings + lstms + bridges + (read + 1) * written + output + scale
+    score = _score_weights(model)
+    return embeddings + lstms + bridges + (read + 1) * written + output + score
 
 
 def file_bytes(model: ModelConfig, sizes: Vocabularies, *, pieces: int = 0) -> int:
@@ -119,6 +124,16 @@ def _encoder(model: ModelConfig) -> list[tuple[int, int]]:
         for layer in range(model.encoder_layers)
         for _ in range(directions)
     ]
+
+
+def _score_weights(model: ModelConfig) -> int:
+    """Returns the number of weights of the attention's score."""
+    attention = model.attention
+    if isinstance(attention, AdditiveConfig):
+        return attention.width * (2 * model.units + 1)
+    if attention.score == "general":
+        return model.units**2
+    return int(isinstance(attention, CosineConfig))  # its scale
 
 
 def _ngrams(model: ModelConfig, sizes: Vocabularies) -> int:

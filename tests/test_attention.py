@@ -5,15 +5,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.layers import CosineAttention, DotProductAttention, NoAttention
+from pocketseq.layers import (
+    ATTENTIONS,
+    AdditiveAttention,
+    CosineAttention,
+    DotProductAttention,
+    GeneralAttention,
+    NoAttention,
+    ScaledDotProductAttention,
+)
 from pocketseq.layers.attention import masked_softmax
 
 EAGER_AND_GRAPH = pytest.mark.parametrize(
     "wrap", [lambda function: function, tf.function], ids=["eager", "graph"]
 )
-EVERY_ATTENTION = pytest.mark.parametrize(
-    "attention_class", [CosineAttention, DotProductAttention, NoAttention]
-)
+EVERY_ATTENTION = pytest.mark.parametrize("attention_class", ATTENTIONS.values())
 MASK = np.array([[True] * 5, [True, True, True, False, False]])
 
 
@@ -79,6 +85,69 @@ def test_dot_product_attention_is_a_softmax_of_dot_products(wrap, arrays):
     query, outputs = arrays
     scores = query @ outputs.swapaxes(1, 2)
     assert_attends(DotProductAttention(), scores, arrays, wrap)
+
+
+@EAGER_AND_GRAPH
+def test_scaled_dot_products_are_divided_by_the_root_of_the_units(wrap, arrays):
+    query, outputs = arrays
+    scores = query @ outputs.swapaxes(1, 2) / 2  # 4 units
+    assert_attends(ScaledDotProductAttention(), scores, arrays, wrap)
+
+
+@EAGER_AND_GRAPH
+def test_general_attention_is_a_softmax_of_a_bilinear_form(wrap, arrays):
+    attention = GeneralAttention()
+    query, outputs = arrays
+    outputs = np.concatenate([outputs, outputs[:, :, :2] ** 2], axis=-1)  # 6 units
+    attention.build(query.shape, outputs.shape)
+    scores = np.einsum("bti,ji,bsj->bts", query, attention.kernel.numpy(), outputs)
+    assert_attends(attention, scores, (query, outputs), wrap)
+
+
+@EAGER_AND_GRAPH
+def test_additive_attention_is_a_softmax_of_a_small_network(wrap, arrays):
+    attention = AdditiveAttention(width=7)
+    query, outputs = arrays
+    outputs = np.concatenate([outputs, outputs[:, :, :2] ** 2], axis=-1)  # 6 units
+    attention.build(query.shape, outputs.shape)
+    kernels = attention.query_kernel.numpy(), attention.key_kernel.numpy()
+    scores = np.zeros((2, 3, 5))
+    for text, step, place in np.ndindex(scores.shape):
+        read = query[text, step] @ kernels[0] + outputs[text, place] @ kernels[1]
+        scores[text, step, place] = np.tanh(read) @ attention.vector.numpy()
+    assert_attends(attention, scores, (query, outputs), wrap)
+
+
+def scores_of(attention, query, outputs):
+    """The scores of one query, as the docstrings show them."""
+    query, outputs = tf.constant([[query]]), tf.constant([outputs])
+    return attention.score(query, attention.prepare(outputs)).numpy()[0, 0]
+
+
+def test_the_worked_numbers_of_the_docstrings():
+    query, outputs = [1.0, 2.0], [[3.0, 0.0], [1.0, 1.0]]
+    assert scores_of(DotProductAttention(), query, outputs).tolist() == [3, 3]
+    wide = [3.0, 0.0, 5.0, 0.0], [1.0] * 4
+    found = scores_of(ScaledDotProductAttention(), [1.0, 2.0, 0.0, 2.0], wide)
+    assert found.tolist() == [1.5, 2.5]
+
+    general = GeneralAttention()
+    general.build((None, None, 2), (None, None, 2))
+    general.kernel.assign([[0.0, 1.0], [1.0, 0.0]])
+    assert scores_of(general, query, outputs).tolist() == [6, 3]
+
+    additive = AdditiveAttention(width=1)
+    additive.build((None, None, 2), (None, None, 2))
+    additive.query_kernel.assign([[1.0], [0.0]])
+    additive.key_kernel.assign([[0.0], [1.0]])
+    additive.vector.assign([2.0])
+    found = scores_of(additive, query, [[3.0, 0.0], [1.0, -1.0]])
+    np.testing.assert_allclose(found, [1.523, 0.0], atol=5e-4)
+
+
+def test_a_width_that_cannot_be_is_an_error():
+    with pytest.raises(ValueError, match="width must be at least 1, received 0"):
+        AdditiveAttention(0)
 
 
 @EAGER_AND_GRAPH
@@ -200,8 +269,11 @@ def test_a_bare_softmax_over_20_cosines_cannot_pass_28_percent():
         CosineAttention(3.0, learned_scale=False, maximum_scale=3.5, name="other"),
         DotProductAttention(name="other"),
         NoAttention(name="other"),
+        ScaledDotProductAttention(name="other"),
+        GeneralAttention(name="other"),
+        AdditiveAttention(3, name="other"),
     ],
-    ids=["cosine", "dot", "none"],
+    ids=["cosine", "dot", "none", "scaled_dot", "general", "additive"],
 )
 def test_a_saved_attention_gives_equal_outputs(attention, arrays, tmp_path):
     inputs = [keras.Input((None, 4)), keras.Input((None, 4))]

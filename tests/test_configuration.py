@@ -261,6 +261,12 @@ def test_each_score_has_a_layer_that_takes_its_options():
         assert {name: getattr(layer, name) for name in options} == options
 
 
+def test_a_new_score_can_be_given_its_options():
+    settings = ["model.attention=additive", "model.attention.width=5"]
+    attention = override(Config(), settings).model.attention
+    assert dataclasses.asdict(attention) == {"score": "additive", "width": 5}
+
+
 def test_the_last_of_several_settings_counts():
     config = override(Config(), ["name=x", "model.units=4", "model.units=8"])
     assert (config.name, config.model.units) == ("x", 8)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pocketseq.layers import (
+    ATTENTIONS,
     AttentiveLSTMDecoder,
     CosineAttention,
     DotProductAttention,
@@ -25,7 +26,7 @@ EVERY_KIND = pytest.mark.parametrize(
     ("attention", "input_feeding", "tied_output", "layers"),
     list(
         itertools.product(
-            ["cosine", "dot", "none"], [False, True], [False, True], [1, 2]
+            ["cosine", "dot", "none", "additive"], [False, True], [False, True], [1, 2]
         )
     ),
 )
@@ -123,7 +124,9 @@ def test_gradients_are_those_of_differentiating_every_step(
             logits, weights = run()
             loss = tf.reduce_sum(tf.nn.log_softmax(logits)[:, :, 4])
             loss += tf.reduce_sum(weights * random_tensor(2, 4, 3))
-        sources = [*memory[:2], *tf.nest.flatten(state), *decoder.trainable_weights]
+        # TensorFlow cannot make zeros for a variable of Keras, where it needs them.
+        weights = [weight.value for weight in decoder.trainable_weights]
+        sources = [*memory[:2], *tf.nest.flatten(state), *weights]
         found = tape.gradient(loss, sources, unconnected_gradients="zero")
         return [tf.convert_to_tensor(gradient) for gradient in found]
 
@@ -207,7 +210,7 @@ def test_states_of_the_same_shape_are_taken_as_they_are():
         assert_all_close(state.lstm[layer], expected, atol=0)
 
 
-@pytest.mark.parametrize("attention", ["cosine", "dot", "none"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_hypotheses_may_share_the_memory_of_their_text(attention):
     decoder = built(attention=attention, input_feeding=True)
     memory, state = encoded(decoder)
@@ -242,7 +245,7 @@ def test_a_dropout_seed_decides_what_is_dropped():
 @pytest.mark.parametrize("encoder_units", [UNITS, 4])
 @pytest.mark.parametrize("tied_output", [False, True])
 @pytest.mark.parametrize("input_feeding", [False, True])
-@pytest.mark.parametrize("attention", ["cosine", "dot", "none"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_every_trainable_weight_gets_a_finite_gradient(
     attention, input_feeding, tied_output, encoder_units
 ):

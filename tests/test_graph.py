@@ -38,7 +38,8 @@ CASES = {
         lengths=(80, 90), normalization=BOTH, end=2, seed=8, longest_ngram=3,
     ),
     "wordpiece-wordpiece": dict(
-        lengths=(80, 72), normalization=BOTH, end=1, seed=2, input_feeding=True
+        lengths=(80, 72), normalization=BOTH, end=1, seed=2, input_feeding=True,
+        attention="additive",
     ),
     "word-character": dict(
         lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
@@ -46,7 +47,8 @@ CASES = {
     ),
     # Its output is composed: many hypotheses, texts of several short words.
     "character-wordpiece": dict(
-        lengths=(24, 32), end=1, seed=9, targets=MARKED, target_normalization=DECOMPOSED
+        lengths=(24, 32), end=1, seed=9, targets=MARKED,
+        target_normalization=DECOMPOSED, attention="general",
     ),
     # This one never ends.
     "character-character": dict(

@@ -11,15 +11,18 @@ import tensorflow as tf
 from pocketseq.layers import (
     ATTENTIONS,
     LSTM,
+    AdditiveAttention,
     Attention,
     AttentiveLSTMDecoder,
     CosineAttention,
     DecoderState,
     DotProductAttention,
+    GeneralAttention,
     LSTMEncoder,
     LSTMState,
     Memory,
     NoAttention,
+    ScaledDotProductAttention,
     recurrence,
 )
 from pocketseq.layers.attention import dot_products
@@ -64,6 +67,9 @@ LAYERS: dict[str, tuple[Callable, list]] = {
     "cosine": (CosineAttention, ATTENTION_ARGUMENTS),
     "dot": (DotProductAttention, ATTENTION_ARGUMENTS),
     "none": (NoAttention, ATTENTION_ARGUMENTS),
+    "scaled_dot": (ScaledDotProductAttention, ATTENTION_ARGUMENTS),
+    "general": (GeneralAttention, ATTENTION_ARGUMENTS),
+    "additive": (AdditiveAttention, ATTENTION_ARGUMENTS),
     "lstm": (functools.partial(LSTM, UNITS), LSTM_ARGUMENTS),
     "encoder": (encoder, [random_ids(3, 2), MASK]),
     "decoder": (decoder, decoder_arguments(feeding=False)),
@@ -187,9 +193,13 @@ def test_the_first_call_builds_what_build_builds(name):
     results = layer(*arguments)
     assert layer.built
 
-    shape = (None, None, arguments[0].shape[-1]) if name == "lstm" else (None, None)
     built, _ = made(name)
-    built.build(shape)
+    if name in ATTENTIONS:
+        built.build(*[(None, None, array.shape[-1]) for array in arguments[:2]])
+    elif name == "lstm":
+        built.build((None, None, arguments[0].shape[-1]))
+    else:
+        built.build((None, None))
     paths = [[w.path.partition("/")[2] for w in x.weights] for x in (layer, built)]
     assert paths[0] == paths[1]
     assert_all_close(built(*arguments), results, atol=0)
@@ -290,6 +300,9 @@ def test_under_a_mixed_policy_a_search_takes_the_steps_of_a_call(policy, feeding
         ("cosine", dict(initial_scale=3, learned_scale=False, maximum_scale=3.5)),
         ("dot", {}),
         ("none", {}),
+        ("scaled_dot", {}),
+        ("general", {}),
+        ("additive", dict(width=3)),
         ("lstm", dict(reverse=True, product_dtype="float16")),
         (
             "encoder",
