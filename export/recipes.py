@@ -26,13 +26,14 @@ class Recipe:
     def row_bits(self) -> dict[str, int]:
         """The bits per component of the rows that tokens and n-grams look up.
 
-        Below 32, each row has a scale and is dequantized after the gather. With 4 bits,
-        only n-grams have fewer than 8: they add to what tokens say. A model may have
+        Below 32, each row has a scale and is dequantized after the gather. Rows of
+        target tokens have 8 bits at least: a tied output shares them. A model may have
         n-grams of fewer bits than a recipe, which then stay.
         """
         if self.bits == 32:
             return {"source": 32, "target": 32, "ngrams": 32}
-        return {"source": 8, "target": 8, "ngrams": min(self.bits, 8)}
+        bits = min(self.bits, 8)
+        return {"source": bits, "target": 8, "ngrams": bits}
 
 
 #: By name, the most exact first.

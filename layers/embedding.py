@@ -223,7 +223,8 @@ class TokenTable:
     Args:
         embedding: The embedding layer.
         lstm: The LSTM that reads the embeddings.
-        bits: Per component of a row; see :class:`Rows`.
+        bits: Per component of a row; see :class:`Rows`. Projected rows, which are few,
+            have 8 at least.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class TokenTable:
         self.projected = embedding.input_dim <= embedding.output_dim
         rows = embedding.embeddings
         if self.projected:
-            rows = lstm.project(rows)
+            rows, bits = lstm.project(rows), max(bits, 8)
         self.rows = Rows(rows, bits)
 
     def project(self, token_ids: tf.Tensor) -> tf.Tensor:

@@ -114,6 +114,15 @@ def test_the_scale_of_4_bits_clips_where_that_loses_less():
     assert loss < errors[0]
 
 
+def test_only_rows_of_many_tokens_are_packed_in_4_bits():
+    few, many = layers(SIZE), layers(SIZE + 1)
+    assert not TokenTable(*few, 4).rows.packed
+    np.testing.assert_array_equal(
+        TokenTable(*few, 4).rows.values, TokenTable(*few, 8).rows.values
+    )
+    assert TokenTable(*many, 4).rows.packed
+
+
 def test_a_row_of_zeros_stays_one():
     embedding, lstm = layers(SIZE + 1)
     values = embedding.embeddings.numpy()
