@@ -436,7 +436,7 @@ def distill_command(
 
 @main.command("evaluate")
 @_model_option
-@click.argument("file")
+@click.argument("file", required=False)
 @click.option(
     "--target", metavar="FILE", help="The target side of FILE, if in a file of its own."
 )
@@ -450,18 +450,25 @@ def distill_command(
 )
 @_report_option
 @click.option(
+    "--alignments",
+    metavar="FILE",
+    help="Compare the attention with gold alignments: lines source TAB alignment, or "
+    "gruut:LANGUAGE:PART.",
+)
+@click.option(
     "--skip-bad-lines",
     is_flag=True,
     help="Count and skip lines that are not pairs, instead of stopping.",
 )
 def evaluate_command(
     model: str | None,
-    file: str,
+    file: str | None,
     target: str | None,
     beam: int | None,
     as_json: bool,
     errors_file: str | None,
     report: str | None,
+    alignments: str | None,
     skip_bad_lines: bool,
 ) -> None:
     """Measure a model on FILE, or on a part of a dictionary such as cmudict:test.
@@ -475,6 +482,7 @@ def evaluate_command(
         beam_size=beam,
         errors=errors_file,
         report=report,
+        alignments=alignments,
         skip_bad_lines=skip_bad_lines,
     )
     if as_json:

@@ -67,6 +67,7 @@ MISTAKES = [
     (["evaluate", "--target", "", "pairs.tsv"], "--target: the value is empty"),
     (["evaluate", "--errors", "", "pairs.tsv"], "--errors: the value is empty"),
     (["evaluate", "--report", "", "pairs.tsv"], "--report: the value is empty"),
+    (["evaluate", "--alignments", ""], "--alignments: the value is empty"),
     (["compare", "", "{run}", "pairs.tsv"], "A: the value is empty"),
     (["compare", "{run}", "", "pairs.tsv"], "B: the value is empty"),
     (["compare", "{run}", "{run}", ""], "FILE: the value is empty"),

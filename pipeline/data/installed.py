@@ -44,6 +44,8 @@ class InstalledCorpus:
         file: The path of the data file inside the package.
         license: Of the data, for the files that an app ships.
         entries: How to read the data file.
+        alignments: How to read the gold alignments in it, as (word, alignment); None:
+            it has none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class InstalledCorpus:
     file: str
     license: str
     entries: Entries
+    alignments: Entries | None = None
 
     def path(self) -> Path:
         """Returns the data file.
@@ -81,9 +84,23 @@ class InstalledCorpus:
             UserError: The data file is missing or damaged.
         """
         for word, entries in groupby(self.entries(self.path()), itemgetter(0)):
-            if self.part in ("all", part_of(word)):
+            if self._holds(word):
                 for phones in dict.fromkeys(phones for _, phones in entries):
                     yield word, phones
+
+    def aligned(self) -> Iterator[tuple[str, str]]:
+        """Yields the (word, alignment) of the part; see :mod:`.alignments`.
+
+        Raises:
+            UserError: The data file is missing or damaged.
+        """
+        if self.alignments:
+            for word, alignment in self.alignments(self.path()):
+                if self._holds(word):
+                    yield word, alignment
+
+    def _holds(self, word: str) -> bool:
+        return self.part in ("all", part_of(word))
 
 
 def part_of(text: str) -> str:
@@ -188,9 +205,13 @@ def _gruut(stress: bool) -> Callable[[str, str], InstalledCorpus]:
         return " ".join(phones)
 
     def entries(path: Path) -> Iterator[tuple[str, str]]:
-        for word, phonemes in _lexicon(path):
+        for word, phonemes in _rows(path, _QUERY):
             if phones := phones_of(phonemes):
                 yield word, phones
+
+    def alignments(path: Path) -> Iterator[tuple[str, str]]:
+        for word, alignment in _rows(path, _ALIGNMENTS):
+            yield from _plain_alignment(word, alignment, phones_of)
 
     def corpus(name: str, rest: str) -> InstalledCorpus:
         language, colon, part = rest.partition(":")
@@ -207,6 +228,7 @@ def _gruut(stress: bool) -> Callable[[str, str], InstalledCorpus]:
             f"gruut-lang-{language}, Copyright (C) Michael Hansen, MIT; its "
             f"pronunciations are from Wiktionary, CC BY-SA",
             entries,
+            alignments,
         )
 
     return corpus
@@ -220,8 +242,35 @@ _QUERY = """
 """
 
 
-def _lexicon(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields the (word, phonemes) of a lexicon, sorted by word.
+# Alignments by the same rules. There is one for each pronunciation that Phonetisaurus
+# has aligned: its joint letters and joint phones.
+_ALIGNMENTS = """
+    SELECT plain_word(word) AS plain, alignment FROM g2p_alignments
+    WHERE plain IS NOT NULL AND alignment IS NOT NULL
+    ORDER BY plain, id
+"""
+
+
+def _plain_alignment(
+    word: str, alignment: str, phones_of: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """Yields an alignment with letters and phones as the corpus has them, if it can be.
+
+    Letters are those of the word in NFC and lower case; where they are not, because
+    letters of two units are one code point there, there is no such alignment.
+    """
+    units = []
+    for unit in alignment.split():
+        letters, _, phones = unit.rpartition("}")
+        plain = phones_of(phones.replace("|", " ")).replace(" ", "|")
+        units.append(f"{letters.lower()}}}{plain or '_'}")
+    letters = "".join(unit.rpartition("}")[0] for unit in units)
+    if letters.replace("|", "").replace("_", "") == word:
+        yield word, " ".join(units)
+
+
+def _rows(path: Path, query: str) -> Iterator[tuple[str, str]]:
+    """Yields what a query finds in a lexicon, sorted by word.
 
     Raises:
         UserError: The file is not such a lexicon.
@@ -233,7 +282,7 @@ def _lexicon(path: Path) -> Iterator[tuple[str, str]]:
             sqlite3.connect(uri, uri=True, check_same_thread=False)
         ) as connection:
             connection.create_function("plain_word", 1, _plain_word, deterministic=True)
-            yield from connection.execute(_QUERY)
+            yield from connection.execute(query)
     except sqlite3.DatabaseError as error:
         raise UserError(f"{path}: damaged: {error}") from error
 

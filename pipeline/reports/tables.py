@@ -27,6 +27,10 @@ def evaluation_text(result: _Result) -> str:
         result: Of :func:`pocketseq.pipeline.analysis.results.evaluation_json`.
     """
     lines = []
+    if "alignments" in result:
+        lines.append(_alignment_line(result["alignments"]))
+    if "examples" not in result:
+        return "\n".join(lines)
     for name in ("examples", *METRICS, "signature"):
         if name in result:
             value = result[name]
@@ -47,6 +51,18 @@ def evaluation_text(result: _Result) -> str:
             f"{confidence['calibration_error']:.1f} points"
         )
     return "\n".join(lines)
+
+
+def _alignment_line(found: Mapping[str, Any]) -> str:
+    """Returns how attention compares with gold alignments."""
+    judged = f"{found['right']:,} of {found['texts']:,} outputs are as aligned"
+    if found["aligned"] is None:
+        return f"alignments: nothing to compare, {judged}"
+    return (
+        f"alignments: {found['aligned']:.1f} % of {found['symbols']:,} symbols look "
+        f"most at their own letters; a straight diagonal: {found['diagonal']:.1f} % "
+        f"({judged})"
+    )
 
 
 def comparison_text(result: _Result) -> str:

@@ -281,23 +281,27 @@ def distill(
 
 def evaluate(
     model: str | Path | None,
-    file: str | Path,
+    file: str | Path | None = None,
     *,
     target: str | Path | None = None,
     beam_size: int | None = None,
     errors: str | Path | None = None,
     report: str | Path | None = None,
+    alignments: str | Path | None = None,
     skip_bad_lines: bool = False,
 ) -> dict[str, Any]:
     """Measures a model on pairs; pairs with the same source are alternative references.
 
     Args:
         model: As for :func:`load`.
-        file: A file of lines source TAB target, or ``cmudict:dev``, ``cmudict:test``.
+        file: A file of lines source TAB target, or ``cmudict:dev``, ``cmudict:test``;
+            None: only ``alignments`` are compared.
         target: The target side of ``file``, if in a file of its own.
         beam_size: The width of the search's beam; None: greedy.
         errors: A file to write wrong outputs to, with sources and references.
         report: A file to write a page to that shows what goes wrong, and where.
+        alignments: Gold alignments to compare the attention with: a file of lines
+            source TAB alignment (``c|h}x e}ə``), or a name such as ``gruut:it:test``.
         skip_bad_lines: Whether to count and skip lines that are not pairs, instead of
             stopping.
 
@@ -305,12 +309,23 @@ def evaluate(
         ``{metric: value}``: error rates and exact matches in percent, BLEU and chrF in
         points; ``examples`` is the number of different sources, ``intervals`` the 95 %
         interval of each metric, ``confidence`` how far scores tell wrong outputs from
-        right ones.
+        right ones. ``alignments``: see
+        :class:`pocketseq.pipeline.analysis.gold.AlignmentResult`.
 
     Raises:
-        UserError: The model or the file cannot be used, or ``errors`` or ``report`` is
-            one of theirs.
+        UserError: The model or a file cannot be used, ``errors`` or ``report`` is one
+            of theirs, or there is nothing to measure on.
     """
+    from pocketseq.pipeline.errors import UserError
+
+    if file is None and (alignments is None or target or errors or report):
+        raise UserError("no FILE of pairs to measure on, expected one")
+    found: dict[str, Any] = {}
+    translator = load(model)
+    if alignments is not None:
+        found["alignments"] = _judged(translator, str(alignments), beam_size)
+    if file is None:
+        return found
     from pocketseq.pipeline.analysis.analysis import analyse
     from pocketseq.pipeline.analysis.results import evaluation_json
     from pocketseq.pipeline.data.corpora import Corpus
@@ -319,9 +334,11 @@ def evaluate(
     corpus = Corpus(
         str(file), str(target) if target else None, skip_bad_lines=skip_bad_lines
     )
-    translator = load(model)
     outputs = {"--errors": errors, "--report": report}
-    _check_outputs(outputs, [*corpus.files(), *_model_files(model)])
+    inputs: list[str | Path] = [*corpus.files(), *_model_files(model)]
+    if alignments is not None and Path(alignments).is_file():
+        inputs.append(alignments)
+    _check_outputs(outputs, inputs)
     corpus.check()
     answers = _answers(model, translator, corpus.references(), beam_size)
     if errors:
@@ -335,7 +352,7 @@ def evaluate(
         )
     if report:
         _write_report(report, analyse(str(file), [answers]))
-    return evaluation_json(answers)
+    return {**evaluation_json(answers), **found}
 
 
 def compare(
@@ -388,6 +405,27 @@ def compare(
     if report:
         _write_report(report, analysis)
     return comparison_json(analysis)
+
+
+def _judged(
+    translator: TextTranslator, alignments: str, beam_size: int | None
+) -> dict[str, Any]:
+    """Returns how the attention of a model compares with gold alignments.
+
+    Raises:
+        UserError: They cannot be read, or the model gives no alignment.
+    """
+    from pocketseq.pipeline.analysis.gold import by_source, judge_attention
+    from pocketseq.pipeline.data.alignments import read_alignments
+    from pocketseq.pipeline.errors import UserError
+    from pocketseq.pipeline.reports.progress import translate_all
+
+    if not translator.gives_alignment:
+        raise UserError("--alignments: the model gives no alignment, expected one")
+    gold = by_source(read_alignments(alignments))
+    found = translate_all(translator, list(gold), beam_size=beam_size)
+    best = [one for one, *_ in found]
+    return judge_attention(best, gold, translator.target_kind).to_json()
 
 
 def _write_report(path: str | Path, analysis: Analysis) -> None:
