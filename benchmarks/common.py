@@ -28,6 +28,8 @@ _COMPARABLE = {
     "longest_ngram": 1,
     "attention": CosineConfig(),
     "tied_output": True,
+    "readout": True,
+    "start_with_end": False,
 }
 
 

@@ -75,6 +75,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         readout = tanh([context; hidden] W)
         logits = readout E' + b        (E: the target embedding, if tied)
 
+    The textbook form has no readout: ``logits = [context; hidden] E' + b``.
+
     Without input feeding ("previous context" left out) no step of the LSTM waits for
     the attention: training runs the LSTM over the whole target, then attention as one
     batched product. :meth:`step` and a call give the same numbers either way.
@@ -90,6 +92,10 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         attention: A name in :data:`ATTENTIONS`, or an :class:`Attention` layer.
         input_feeding: Whether a step sees the context of the step before.
         tied_output: Whether the output projection is the target embedding.
+        readout: Whether there is a hidden layer before the output projection; without
+            one, the projection cannot be tied.
+        read_as: ``(token, other)``: the token has the embedding of the other one, as
+            where the end token starts a text, too; None: each has its own.
         dropout: Fraction of features dropped between LSTM layers and in the readout.
         encoder_units: Width of the outputs and states of the encoder; None: ``units``.
         encoder_layers: Number of layers of the encoder, each with a state; None:
@@ -109,7 +115,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         ``(batch, target_length, source_length)``.
 
     Raises:
-        ValueError: The attention or the product dtype is not known.
+        ValueError: The attention or the product dtype is not known, or the output is
+            tied without a readout.
         TypeError: A mask that is not boolean, in :meth:`memory`.
 
     References:
@@ -127,6 +134,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         attention: str | Attention = "cosine",
         input_feeding: bool = False,
         tied_output: bool = True,
+        readout: bool = True,
+        read_as: tuple[int, int] | None = None,
         dropout: float = 0.0,
         encoder_units: int | None = None,
         encoder_layers: int | None = None,
@@ -140,6 +149,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
                 f"attention must be one of {', '.join(sorted(ATTENTIONS))}, "
                 f"received {attention!r}"
             )
+        if tied_output and not readout:
+            raise ValueError("tied_output without a readout: expected one of them")
         if isinstance(attention, str):
             attention = ATTENTIONS[attention](name="attention", dtype=self.dtype_policy)
         self.vocabulary_size = vocabulary_size
@@ -149,6 +160,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.attention = attention
         self.input_feeding = input_feeding
         self.tied_output = tied_output
+        self.read_as = tuple(read_as) if read_as else None
         self.dropout = dropout
         self.encoder_units = units if encoder_units is None else encoder_units
         self.encoder_layers = layers if encoder_layers is None else encoder_layers
@@ -156,12 +168,14 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         self.embedding = token_embedding(vocabulary_size, embedding_size)
         options = {"product_dtype": product_dtype, "dtype": self.dtype_policy}
         self.lstm = [LSTM(units, name=f"lstm_{i}", **options) for i in range(layers)]
-        self.readout = keras.layers.Dense(
-            embedding_size if tied_output else units,
-            activation="tanh",
-            name=READOUT,
-            dtype="float32",
-        )
+        self.readout = None
+        if readout:
+            self.readout = keras.layers.Dense(
+                embedding_size if tied_output else units,
+                activation="tanh",
+                name=READOUT,
+                dtype="float32",
+            )
 
     def build(self, target_ids_shape=None):
         self.embedding.build((None, None))
@@ -172,7 +186,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         if not self.attention.built:  # a loaded one is
             self.attention.build((None, None, self.units), (None, None, self.units))
         read = 2 * self.units if self.attention.gives_context else self.units
-        self.readout.build((None, read))
+        if self.readout is not None:
+            self.readout.build((None, read))
         looks_back = self.attention.gives_context or self.input_feeding
         other_units = self.encoder_units != self.units
         self.projection = self._bridge("projection", looks_back and other_units, None)
@@ -185,7 +200,7 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         if not self.tied_output:
             self.output_kernel = self.add_weight(
                 name="output_kernel",
-                shape=(self.vocabulary_size, self.units),
+                shape=(self.vocabulary_size, self.units if self.readout else read),
                 **FLOAT32_WEIGHT,
             )
         self.output_bias = self.add_weight(
@@ -274,9 +289,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         """
         if token_input is None:
             token_input = EmbeddedToken(self.embedding, self.lstm[0])
-        state, context, weights = self._advance(
-            token_input.project(token_ids), state, memory
-        )
+        projected = token_input.project(self._read(token_ids))
+        state, context, weights = self._advance(projected, state, memory)
         logits = self._logits(self._readout(context, state.lstm[-1].hidden))
         return logits, weights, state
 
@@ -284,13 +298,20 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         memory, state = _float32_memory(memory), _float32_state(state)
         dtype = product_dtype_of(self)
         projected = project_tokens(
-            self.embedding, self.lstm[0], tf.transpose(target_ids)
+            self.embedding, self.lstm[0], tf.transpose(self._read(target_ids))
         )
         run = self._run_with_feeding if self.input_feeding else self._run_at_once
         hidden = swap_axes(run(projected, memory, state, dropout_seed))
         context, weights = self.attention.attend(hidden, *memory)
         readout = self._drop(self._readout(context, hidden, dtype), 0, dropout_seed)
         return in_compute_dtype(self, self._logits(readout, dtype)), weights
+
+    def _read(self, token_ids):
+        """Returns the tokens as their embeddings are looked up."""
+        if self.read_as is None:
+            return token_ids
+        token, other = self.read_as
+        return tf.where(tf.equal(token_ids, token), other, token_ids)
 
     def _run_at_once(self, projected, memory, state, dropout_seed):
         """Runs the LSTMs over the whole target, layer by layer, without attention."""
@@ -380,6 +401,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
         inputs = hidden
         if self.attention.gives_context:
             inputs = tf.concat([context, hidden], axis=-1)
+        if self.readout is None:
+            return inputs
         if product_dtype == "float32":
             return self.readout(inputs)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
@@ -418,6 +441,8 @@ class AttentiveLSTMDecoder(keras.layers.Layer):
             "attention": keras.saving.serialize_keras_object(self.attention),
             "input_feeding": self.input_feeding,
             "tied_output": self.tied_output,
+            "readout": self.readout is not None,
+            "read_as": self.read_as,
             "dropout": self.dropout,
             "encoder_units": self.encoder_units,
             "encoder_layers": self.encoder_layers,

@@ -132,6 +132,10 @@ class ModelConfig:
     ngram_bits: int = 32
     input_feeding: bool = False
     tied_output: bool = True
+    #: A hidden layer between attention and output; without one, nothing can be tied.
+    readout: bool = True
+    #: The decoder's first input is the end token, in place of a start token of its own.
+    start_with_end: bool = False
     dropout: float = 0.1
     attention: AttentionConfig = field(default_factory=CosineConfig)
 
@@ -577,6 +581,10 @@ def validate(config: Config) -> Config:
         raise UserError(
             f"model.units = {config.model.units}: expected an even number for two "
             f"directions"
+        )
+    if config.model.tied_output and not config.model.readout:
+        raise UserError(
+            "model.tied_output = true: expected false where model.readout is false"
         )
     _check_joint_vocabulary(config)
     _check_metric(config)

@@ -53,7 +53,7 @@ def count_weights(model: ModelConfig, sizes: Vocabularies) -> int:
     if model.encoder_layers != model.decoder_layers:
         bridges = 2 * model.decoder_layers * (model.units + 1) * model.units
     read, written = _readout(model)
-    output = sizes.target * (1 + (0 if model.tied_output else model.units))
+    output = sizes.target * (1 + (0 if model.tied_output else written or read))
     score = _score_weights(model)
     return embeddings + lstms + bridges + (read + 1) * written + output + score
 
@@ -105,7 +105,8 @@ def minutes(config: Config, sizes: Vocabularies, tokens: Tokens, pairs: int) -> 
         4 * model.units * (inputs + model.units) for inputs in _decoder_inputs(model)
     )
     read, written = _readout(model)
-    decoder += read * written + written * sizes.target + 2 * model.units * tokens.source
+    decoder += read * written + (written or read) * sizes.target
+    decoder += 2 * model.units * tokens.source
     per_pair = encoder * tokens.source + decoder * tokens.target
     pairs_per_update = min(training.batch_tokens / sum(tokens), pairs)
     products = training.updates * pairs_per_update * per_pair
@@ -159,7 +160,9 @@ def _decoder_inputs(model: ModelConfig) -> list[int]:
 
 
 def _readout(model: ModelConfig) -> tuple[int, int]:
-    """Returns the widths of the input and the output of the readout."""
+    """Returns the widths of what the readout reads and writes; 0: there is none."""
     looks_back = model.attention.score != "none"
     read = model.units * (2 if looks_back else 1)
+    if not model.readout:
+        return read, 0
     return read, model.embedding_size if model.tied_output else model.units

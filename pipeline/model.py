@@ -18,6 +18,7 @@ from pocketseq.layers import (
     TokenInputs,
 )
 from pocketseq.pipeline.search import Hypotheses, LengthBound, Step, beam_search
+from pocketseq.pipeline.text.special import END, START
 
 if TYPE_CHECKING:
     from pocketseq.pipeline.configuration import ModelConfig
@@ -284,6 +285,8 @@ def build_model(
             attention=attention,
             input_feeding=config.input_feeding,
             tied_output=config.tied_output,
+            readout=config.readout,
+            read_as=(START, END) if config.start_with_end else None,
             dropout=config.dropout,
             encoder_layers=config.encoder_layers,
             product_dtype=product_dtype,

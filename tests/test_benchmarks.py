@@ -166,6 +166,7 @@ def test_only_the_network_that_all_can_build_is_compared():
         {"attention": AttentionConfig("dot")},
         {"attention": CosineConfig(learned_scale=False)},
         {"tied_output": False},
+        {"start_with_end": True},
     ):
         ((key, value),) = change.items()
         problem = comparison_problem(ModelConfig(**change))

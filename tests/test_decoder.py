@@ -169,6 +169,37 @@ def test_a_step_is_the_equation_in_numpy(input_feeding):
     assert_all_close(tf.nest.flatten(results[2]), (hidden, cell, *feed))
 
 
+@pytest.mark.parametrize("attention", ["cosine", "none"])
+def test_without_a_readout_one_dense_layer_reads_context_and_output(attention):
+    decoder = built(attention=attention, tied_output=False, readout=False)
+    memory, state = encoded(decoder)
+    logits, weights, after = decoder.step(np.array([4, 6]), state, memory)
+    inputs = after.lstm[-1].hidden
+    if attention == "cosine":
+        context = np.einsum("bs,bsu->bu", weights, memory.values)
+        inputs = np.concatenate([context, inputs], axis=-1)
+    kernel, bias = decoder.output_kernel.numpy(), decoder.output_bias.numpy()
+    assert_all_close([logits], [inputs @ kernel.T + bias])
+    results = decoder(TARGET_IDS, memory, state)
+    assert_all_close(results, step_by_step(decoder, memory, state))
+
+
+def test_a_token_may_be_read_as_another_one():
+    decoder = built(read_as=(1, 2))
+    memory, state = encoded(decoder)
+    plain = built()
+    as_other = np.where(TARGET_IDS == 1, 2, TARGET_IDS)
+    expected = plain(as_other, memory, state)
+    assert_all_close(decoder(TARGET_IDS, memory, state), expected)
+    assert_all_close(step_by_step(decoder, memory, state), expected)
+    assert np.abs(plain(TARGET_IDS, memory, state)[0] - expected[0]).max() > 1e-3
+
+
+def test_an_output_tied_without_a_readout_is_an_error():
+    with pytest.raises(ValueError, match="tied_output without a readout"):
+        AttentiveLSTMDecoder(8, 5, UNITS, readout=False)
+
+
 def test_a_call_in_a_graph_equals_an_eager_one():
     decoder = built(input_feeding=True, layers=2)
     memory, state = encoded(decoder)

@@ -24,6 +24,7 @@ from pocketseq.pipeline.model import build_model
         ("attention=dot", "input_feeding=true", "embedding_size=9"),
         ("attention.learned_scale=false",),
         ("attention=general",),
+        ("readout=false", "tied_output=false"),
         ("attention=additive", "attention.width=5"),
         ("longest_ngram=2",),
         ("longest_ngram=4", "ngram_rows=130", "ngram_size=3"),

@@ -43,7 +43,8 @@ CASES = {
     ),
     "word-character": dict(
         lengths=(24, 32), normalization=DECOMPOSED, end=1, seed=3, attention="none",
-        tied_output=False, encoder_layers=2, length_bound=LengthBound(1.0, 1.0),
+        tied_output=False, readout=False, start_with_end=True, encoder_layers=2,
+        length_bound=LengthBound(1.0, 1.0),
     ),
     # Its output is composed: many hypotheses, texts of several short words.
     "character-wordpiece": dict(

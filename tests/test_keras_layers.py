@@ -319,6 +319,7 @@ def test_under_a_mixed_policy_a_search_takes_the_steps_of_a_call(policy, feeding
                 product_dtype="float16",
             ),
         ),
+        ("decoder", dict(tied_output=False, readout=False, read_as=(1, 2))),
         ("feeding_decoder", {}),
     ],
 )
