@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pocketseq
 from pocketseq.pipeline.data.corpora import Corpus
+from pocketseq.pipeline.runs import open_run
 
 PHRASES = Path(__file__).parents[1] / "examples" / "phrases.tsv"
 
@@ -13,20 +14,17 @@ def test_the_textbook_network_learns_20_phrases_by_heart(tmp_path):
         "article", train=PHRASES, dev=PHRASES, run=tmp_path / "run",
         settings=["training.updates=80", "training.evaluate_every=80"],
     )  # fmt: skip
-    translator = pocketseq.load(tmp_path / "run")
+    trained = open_run(tmp_path / "run").load()
     pairs = list(Corpus(str(PHRASES)))
     assert len(pairs) == 20
-    found = translator.translate([pair.source for pair in pairs])
+    found = pocketseq.load(tmp_path / "run").translate([one.source for one in pairs])
     assert [best.text for (best,) in found] == [pair.target for pair in pairs]
 
-    decoder = translator.model.decoder
-    assert decoder.readout is None
-    assert not translator.model.encoder.backward
+    assert trained.model.decoder.readout is None
+    assert not trained.model.encoder.backward
     # Two LSTMs, two embeddings, one dense layer, and the scale.
-    source, target = map(
-        len, (translator.source_tokenizer, translator.target_tokenizer)
-    )
+    source, target = len(trained.source_tokenizer), len(trained.target_tokenizer)
     lstm = 4 * 64 * (64 + 64 + 1)
     dense = target * (2 * 64 + 1)
     expected = 64 * (source + target) + 2 * lstm + dense + 1
-    assert translator.model.count_params() == expected
+    assert trained.model.count_params() == expected
