@@ -102,6 +102,11 @@ class Attention(keras.layers.Layer):
     #: Whether the context joins the decoder output on its way to the next token.
     gives_context = True
 
+    @property
+    def scale(self) -> tf.Tensor | None:
+        """The factor in front of the similarity; None: the score has none."""
+        return None
+
     def build(self, query_shape=None, encoder_outputs_shape=None):
         """Creates the weights of the score; there are none unless a subclass has some.
 

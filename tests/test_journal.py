@@ -20,6 +20,7 @@ EVALUATION: dict[str, Any] = {
     "dev": {"examples": 9, "wer": 12.3456, "per": 3.0},
     "tokens_per_second": 1234.5,
     "learning_rate": 1e-3,
+    "attention_scale": 12.34567,
     "better": True,
     "seconds_left": 150.0,
     "pictured": [(["a", "b"], ["X"], np.array([[0.25, 0.75]]))],
@@ -42,10 +43,15 @@ def test_an_evaluation_is_a_line_of_metrics_and_a_line_of_the_log(run, caplog):
         Journal(run, Config(), 0).evaluation(**EVALUATION)
     assert json.loads(run.metrics_path.read_text()) == {
         "update": 20, "epoch": 1, "loss": 0.12346, "dev_wer": 12.346, "dev_per": 3.0,
-        "tokens_per_second": 1234, "learning_rate": 1e-3,
+        "tokens_per_second": 1234, "learning_rate": 1e-3, "attention_scale": 12.3457,
     }  # fmt: skip
     for part in ("update 20", "dev wer 12.35", "1234 tokens/s", "2 min left", "best"):
         assert part in caplog.text
+
+
+def test_a_score_without_a_scale_has_no_line_of_it(run):
+    Journal(run, Config(), 0).evaluation(**{**EVALUATION, "attention_scale": None})
+    assert "attention_scale" not in json.loads(run.metrics_path.read_text())
 
 
 def test_tensorboard_has_curves_a_picture_and_the_configuration(run):

@@ -72,6 +72,7 @@ class Journal:
         dev: dict[str, Any],
         tokens_per_second: float,
         learning_rate: float,
+        attention_scale: float | None,
         better: bool,
         seconds_left: float,
         pictured: Sequence[Pictured],
@@ -85,6 +86,8 @@ class Journal:
                 it.
             tokens_per_second: Real source and target tokens.
             learning_rate: Of the next update.
+            attention_scale: The factor in front of the attention's similarity; None:
+                it has none.
             better: Whether the dev metric is the best so far.
             seconds_left: How long the remaining updates will take.
             pictured: The attention of some dev texts.
@@ -93,6 +96,7 @@ class Journal:
             UserError: ``metrics.jsonl`` cannot be written.
         """
         shown = {name: dev[name] for name in self._shown if name in dev}
+        scale = {} if attention_scale is None else {"attention_scale": attention_scale}
         self._run.append_metrics(
             update=update,
             epoch=epoch,
@@ -100,6 +104,7 @@ class Journal:
             **{f"dev_{name}": round(value, 3) for name, value in shown.items()},
             tokens_per_second=round(tokens_per_second),
             learning_rate=learning_rate,
+            **{name: round(value, 4) for name, value in scale.items()},
         )
         logger.info(
             "update %d, epoch %d: loss %.4f, %s, %d tokens/s, %s left%s",
@@ -119,6 +124,7 @@ class Journal:
                 "loss": loss,
                 "learning_rate": learning_rate,
                 "tokens_per_second": tokens_per_second,
+                **scale,
                 **{f"dev/{name}": value for name, value in shown.items()},
             },
         )

@@ -81,6 +81,7 @@ class Evaluator:
                 dev=dev,
                 tokens_per_second=speed,
                 learning_rate=self._updater.learning_rate,
+                attention_scale=self._attention_scale(),
                 better=better,
                 seconds_left=clock.seconds_left(state.update_number, self._updates),
                 pictured=pictured,
@@ -121,6 +122,10 @@ class Evaluator:
                 for (best,) in found[: Journal.pictures]
             ]
         return json.loads(self._cluster.broadcast(measured)), pictured
+
+    def _attention_scale(self) -> float | None:
+        scale = self._updater.model.decoder.attention.scale
+        return None if scale is None else float(scale)
 
     def _go_on(self) -> None:
         if self._is_asked_to_end():
