@@ -60,7 +60,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "training_speed", "inference_speed", "text_parity", "hostile_calls",
     "sigmorphon2020", "transliteration", "quantization", "spelling", "normalization",
-    "multi30k", "gruut", "make_models",
+    "multi30k", "gruut", "make_models", "attention",
 )  # fmt: skip
 
 # Prints which of the slow packages are there after each --help.

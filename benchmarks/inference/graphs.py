@@ -235,6 +235,8 @@ def decoder_products(
         if source_length:
             scores = tf.matmul(hidden[:, None], values, transpose_b=True)
             context = tf.matmul(scores, values)[:, 0]
+        if decoder.readout is None:  # comparison_problem has said so before
+            raise ValueError("expected a decoder with a readout")
         kernel = decoder.readout.kernel
         readout = fitting(tf.concat([context, hidden], axis=1), kernel)
         readout = tf.matmul(readout, kernel)
