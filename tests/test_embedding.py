@@ -115,12 +115,12 @@ def test_the_scale_of_4_bits_clips_where_that_loses_less():
 
 
 def test_only_rows_of_many_tokens_are_packed_in_4_bits():
-    few, many = layers(SIZE), layers(SIZE + 1)
-    assert not TokenTable(*few, 4).rows.packed
-    np.testing.assert_array_equal(
-        TokenTable(*few, 4).rows.values, TokenTable(*few, 8).rows.values
-    )
-    assert TokenTable(*many, 4).rows.packed
+    embedding, lstm = layers(SIZE)
+    four, eight = (TokenTable(embedding, lstm, bits).rows for bits in (4, 8))
+    assert not four.packed
+    np.testing.assert_array_equal(four.values, eight.values)
+    embedding, lstm = layers(SIZE + 1)
+    assert TokenTable(embedding, lstm, 4).rows.packed
 
 
 def test_a_row_of_zeros_stays_one():
