@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -56,10 +57,8 @@ def test_strings_are_spelled_backwards_and_longer_when_tested(tmp_path):
 
 
 def test_ratios_are_of_the_first():
-    calls = []
-    found = in_turns(
-        {name: lambda name=name: calls.append(name) for name in ("a", "b")}
-    )
+    calls: list[str] = []
+    found = in_turns({name: partial(calls.append, name) for name in ("a", "b")})
     assert found["a"] == 1
     assert calls[:4] == ["a", "b", "a", "b"]
 

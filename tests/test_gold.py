@@ -130,6 +130,7 @@ def test_evaluate_compares_a_model_with_a_file(trained_run, tmp_path):
         if best.text.split() == [numbers[c] for c in word]:
             right += 1
             symbols += len(word)
+            assert best.alignment is not None
             looked_at = best.alignment[::3].argmax(axis=1)  # symbols of two characters
             hits += (looked_at == np.arange(len(word))).sum()
     assert right >= 2
