@@ -201,6 +201,10 @@ class SearchConfig:
     beam_size: int = 1
     #: Scores are divided by (number of tokens) ** this; 1 is the mean.
     length_penalty: float = 1.0
+    #: No so many tokens may stand twice in an output; 0: they may.
+    no_repeat_ngram: int = 0
+    #: The same few tokens may stand in a row so many times; 0: any number.
+    most_repeats: int = 0
 
 
 @dataclass(frozen=True)
@@ -553,6 +557,8 @@ _RANGES = {
     "distillation.choices": _Range(1, 256),
     "search.beam_size": _Range(1, WIDEST_BEAM),
     "search.length_penalty": _Range(0, 100),
+    "search.no_repeat_ngram": _Range(0, LONGEST_TEXT),
+    "search.most_repeats": _Range(0, LONGEST_TEXT),
 }
 
 _CHOICES: dict[str, tuple[str, ...] | tuple[int, ...]] = {

@@ -55,6 +55,24 @@ class LengthBound(NamedTuple):
         return tf.maximum(tf.cast(limit, tf.int32), 1)
 
 
+class Guards(NamedTuple):
+    """What no hypothesis may do; 0 allows it.
+
+    ``no_repeat_ngram``: contain the same so many tokens twice. ``most_repeats``: repeat
+    a token, or up to :data:`LONGEST_LOOP` tokens, more than so many times in a row.
+
+    References: Paulus, Xiong and Socher 2018, "A deep reinforced model for abstractive
+    summarization", section 2.5 (no n-gram twice).
+    """
+
+    no_repeat_ngram: int = 0
+    most_repeats: int = 0
+
+
+#: How many tokens a loop has at most, to be found by :class:`Guards`.
+LONGEST_LOOP = 8
+
+
 class _Beam(NamedTuple):
     """Where a search stands. ``B`` texts, ``K`` hypotheses, at most ``T`` tokens.
 
@@ -116,6 +134,7 @@ def beam_search(
     max_length: int,
     limit: tf.Tensor | None = None,
     length_penalty: float = 1.0,
+    guards: Guards | None = None,
     choose: Choose | None = None,
     given: tf.Tensor | None = None,
 ) -> Hypotheses:
@@ -141,6 +160,7 @@ def beam_search(
             buffers.
         limit: int32 ``(batch,)``, the same for each text by itself; None: none.
         length_penalty: 0 ranks by the sum, 1 by the mean.
+        guards: What no hypothesis may do; those that are given may. None: anything.
         choose: In place of :func:`best_candidates`, for who wants to look on.
         given: int32 ``(batch, G, max_length)``, with G at most ``beam_size``: different
             sequences, the best first, each with its end token; PAD where there is none,
@@ -173,14 +193,21 @@ def beam_search(
         beam, state = found
         logits, attention, state = step(tf.reshape(beam.last_token, [-1]), state)
         totals = _candidates(beam, logits)
+        wanted, preference = None, None
+        if given is not None:
+            wanted = tf.gather(given_by_time, time)  # (B, G)
+            preference = _preference(beam, wanted, totals.shape[-1])
+        if guards is not None and any(guards):
+            banned = _banned(beam, guards, totals.shape[-1])
+            if preference is not None:
+                banned = tf.logical_and(banned, preference <= 0)
+            totals = tf.where(banned, IMPOSSIBLE, totals)
         scores = totals
         if beam_size > 1:  # greedy search compares texts of one length only
             lengths = beam.length + tf.cast(tf.logical_not(beam.finished), tf.int32)
             scores = _score(totals, lengths[:, :, None], length_penalty)
-        wanted = None
-        if given is not None:
-            wanted = tf.gather(given_by_time, time)  # (B, G)
-            scores += _preference(beam, wanted, scores.shape[-1])
+        if preference is not None:
+            scores += preference
         chosen = choose(totals, scores)
         state = _reorder(state, chosen.parent)
         beam = _extend(beam, chosen, wanted)
@@ -291,6 +318,62 @@ def _candidates(beam: _Beam, logits: tf.Tensor) -> tf.Tensor:
     itself = tf.constant(np.where(ids == PAD, 0.0, IMPOSSIBLE), tf.float32)
     step = tf.where(beam.finished[:, :, None], itself, step)
     return tf.maximum(beam.log_probability[:, :, None] + step, IMPOSSIBLE)
+
+
+def _banned(beam: _Beam, guards: Guards, vocabulary_size: int) -> tf.Tensor:
+    """Returns which continuations the guards forbid, bool ``(B, K, vocabulary)``."""
+    tokens = beam.tokens
+    found = []
+    if guards.no_repeat_ngram:
+        found.append(_ends_of_ngrams(tokens, guards.no_repeat_ngram))
+    if guards.most_repeats:
+        found += _ends_of_loops(tokens, guards.most_repeats)
+    ids = tf.concat(found, axis=0)[..., None]  # (any, B, K, 1)
+    banned = tf.reduce_any(tf.equal(ids, np.arange(vocabulary_size)), axis=0)
+    # The end can always come, and PAD follows what is finished.
+    never = np.arange(vocabulary_size)
+    return tf.logical_and(banned, (never != PAD) & (never != END))
+
+
+def _ends_of_ngrams(tokens: tf.Tensor, n: int) -> tf.Tensor:
+    """Returns what followed the last ``n - 1`` tokens before, int32 ``(any, B, K)``.
+
+    Args:
+        tokens: ``(T, B, K)``, the newest last; PAD where there is none.
+        n: How many tokens may not occur twice.
+    """
+    length = tokens.shape[0]
+    if n > length:
+        return tf.zeros_like(tokens[:1])
+    ends = tokens[n - 1 :]
+    same = tf.ones_like(ends, tf.bool)
+    for place in range(n - 1):
+        now = tokens[length - n + 1 + place]
+        same = tf.logical_and(
+            same, tf.equal(tokens[place : length - n + 1 + place], now)
+        )
+    return tf.where(same, ends, PAD)
+
+
+def _ends_of_loops(tokens: tf.Tensor, most: int) -> list[tf.Tensor]:
+    """Returns what would repeat the last tokens once too often, int32 ``(1, B, K)``.
+
+    Args:
+        tokens: ``(T, B, K)``, the newest last; PAD where there is none.
+        most: How often the same may stand in a row.
+    """
+    length = tokens.shape[0]
+    found = []
+    for period in range(1, LONGEST_LOOP + 1):
+        # With the next token there would be most + 1 times the period.
+        last = period * (most + 1) - 1
+        if last > length:
+            break
+        tail = tokens[length - last :]
+        same = tf.equal(tail[period:], tail[:-period])
+        repeats = tf.reduce_all(same, axis=0, keepdims=True)
+        found.append(tf.where(repeats, tail[last - period : last - period + 1], PAD))
+    return found or [tf.zeros_like(tokens[:1])]
 
 
 def log_softmax(logits: tf.Tensor) -> tf.Tensor:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 #: Hypotheses that do not exist score below it: a search may find fewer than it keeps.
 NO_SCORE = -1e6
 
+_WHITESPACE = re.compile(r"\s+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -138,7 +139,8 @@ class TextTranslator(Protocol):
 def prepare(texts: Iterable[str], max_code_points: int) -> list[str]:
     """Returns texts in NFC, each up to its first U+0000, cut to the model's length.
 
-    Logs how many were cut.
+    A longer text is cut at the last whitespace that leaves no more than that, or within
+    its first word if that is longer. Logs how many were cut.
 
     Raises:
         TypeError: There is one string, which is not a list of texts.
@@ -151,9 +153,19 @@ def prepare(texts: Iterable[str], max_code_points: int) -> list[str]:
         whole = unicodedata.normalize("NFC", text.split("\0", 1)[0])
         whole = _LONE_SURROGATE.sub(UNKNOWN_PIECE, whole)
         cut += len(whole) > max_code_points
-        prepared.append(whole[:max_code_points])
+        prepared.append(_cut(whole, max_code_points))
     if cut:
         logger.warning(
-            "cut %d of %d texts to %d code points", cut, len(prepared), max_code_points
-        )
+            "cut %d of %d texts to %d code points, at whitespace where there is any",
+            cut, len(prepared), max_code_points,
+        )  # fmt: skip
     return prepared
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    # The whitespace itself need not fit.
+    spaces = list(_WHITESPACE.finditer(text[: longest + 1]))
+    whole = text[: spaces[-1].start()] if spaces else ""
+    return whole if whole.strip() else text[:longest]

@@ -13,7 +13,7 @@ from pocketseq.pipeline.data.corpora import training_corpora
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.model import EncoderDecoder
-from pocketseq.pipeline.search import Hypotheses, LengthBound, log_softmax
+from pocketseq.pipeline.search import Guards, Hypotheses, LengthBound, log_softmax
 from pocketseq.pipeline.text.composition import Composition, composition_of
 from pocketseq.pipeline.text.known import KnownText
 from pocketseq.pipeline.text.special import END, PAD, START
@@ -97,6 +97,9 @@ class ModelTranslator:
             "max_length": self.max_target_tokens,
             "length_bound": self.length_bound,
             "length_penalty": self.config.search.length_penalty,
+            "guards": Guards(
+                self.config.search.no_repeat_ngram, self.config.search.most_repeats
+            ),
         }
 
     @property

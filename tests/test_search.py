@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pocketseq.pipeline.search import LengthBound, beam_search
+from pocketseq.pipeline.search import LONGEST_LOOP, Guards, LengthBound, beam_search
 from pocketseq.pipeline.text.special import END, PAD, START, UNKNOWN
 
 VOCABULARY_SIZE = 6
 TOKENS = range(END, VOCABULARY_SIZE)  # what may be emitted: END, UNKNOWN, 4 and 5
 MAX_LENGTH = 4
+FREE = Guards()
 
 
 class State(NamedTuple):
@@ -114,7 +115,25 @@ def all_sequences(max_length=MAX_LENGTH):
     yield from itertools.product(inner, repeat=max_length)
 
 
-def reference_beam(table, beam_size, length_penalty, max_length=MAX_LENGTH):
+def keeps(guards, tokens):
+    """Whether a sequence does nothing that guards forbid, by their definition."""
+    tokens = [token for token in tokens if token != END]
+    n, most = guards
+    if n:
+        ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        if len(set(ngrams)) < len(ngrams):
+            return False
+    for start in range(len(tokens) if most else 0):
+        for period in range(1, LONGEST_LOOP + 1):
+            loop = tokens[start : start + period] * (most + 1)
+            if tokens[start : start + period * (most + 1)] == loop:
+                return False
+    return True
+
+
+def reference_beam(
+    table, beam_size, length_penalty, max_length=MAX_LENGTH, guards=FREE
+):
     """A beam search over Python lists."""
     kept: list[tuple[int, ...]] = [()]
     for _ in range(max_length):
@@ -124,6 +143,7 @@ def reference_beam(table, beam_size, length_penalty, max_length=MAX_LENGTH):
                 candidates.append(tokens)
             else:
                 candidates.extend((*tokens, token) for token in TOKENS)
+        candidates = [tokens for tokens in candidates if keeps(guards, tokens)]
         candidates.sort(key=lambda tokens: -score(tokens, table, length_penalty))
         kept = candidates[:beam_size]
     return [(tokens, score(tokens, table, length_penalty)) for tokens in kept]
@@ -184,6 +204,41 @@ def test_beam_search_equals_a_search_over_python_lists(beam_size, length_penalty
     hypotheses = search(tables, **options)
     for text, table in enumerate(tables):
         assert_same_outputs(outputs(hypotheses, text), reference_beam(table, **options))
+
+
+@pytest.mark.parametrize("guards", [Guards(n) for n in (1, 2, 3, 20)])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_no_ngram_is_found_twice(beam_size, guards):
+    assert_guarded(beam_size, guards)
+
+
+@pytest.mark.parametrize("guards", [Guards(0, 1), Guards(0, 2), Guards(2, 1)])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_no_loop_is_longer_than_allowed(beam_size, guards):
+    assert_guarded(beam_size, guards)
+
+
+def assert_guarded(beam_size, guards):
+    tables = random_tables(batch_size=12, length=9)
+    tables[..., END] -= 2.0
+    options = {"max_length": 9, "beam_size": beam_size, "length_penalty": 1.0}
+    hypotheses = search(tables, guards=guards, **options)
+    free = search(tables, **options)
+    differ = 0
+    for text, table in enumerate(tables):
+        found = outputs(hypotheses, text)
+        expected = reference_beam(table, guards=guards, **options)
+        assert_same_outputs(found, expected)
+        differ += found != outputs(free, text)
+    assert differ or guards == Guards(20)
+    one = search(tables[:1], guards=guards, **options)  # as on a device
+    assert_same_outputs(outputs(one), outputs(hypotheses))
+
+
+def test_what_is_given_may_do_what_guards_forbid():
+    given = np.array([[[4, 4, 4, END]]])
+    hypotheses = search(random_tables(), given=given, guards=Guards(1, 1))
+    assert outputs(hypotheses)[0] == ((4, 4, 4, END), 0.0)
 
 
 def test_hypotheses_are_distinct_and_sorted_by_score():

@@ -405,3 +405,21 @@ def test_an_alignment_by_tokens_names_the_parts_of_composed_letters():
     row = [third, 2 * third, 0.0, 0.0]
     expected = [[0, 0, 0, 1.0], row, row, row, [0, 0, 1.0, 0]]
     np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("two words", "two words"),  # it fits
+        ("four words are here", "four words"),
+        ("words here", "words here"),
+        ("words heres", "words"),
+        ("ten letter words", "ten letter"),  # the space need not fit
+        ("one  two\u3000three", "one  two"),
+        ("unbreakable", "unbreakabl"),
+        ("  unbreakable", "  unbreaka"),
+        (" a unbreakable", " a"),
+    ],
+)
+def test_an_over_long_text_is_cut_at_the_last_whitespace_that_fits(text, cut):
+    assert prepare([text], 10) == [cut]

@@ -60,11 +60,12 @@ def candidates(
     Args:
         sources: Real texts, such as those of the dev set.
         max_code_points: The longest text of the model; longer ones, which it cuts, are
-            among the candidates.
+            among the candidates, without whitespace: an app may cut there or not.
         seed: Makes the generated ones the same each time.
     """
     generator = random.Random(seed)
     letters = sorted({character for source in sources for character in source})
+    solid = [letter for letter in letters if not letter.isspace()]
     yield from _decomposed(sources)
     yield from _beyond_the_plane(sources, max_code_points)
     yield from _HOSTILE
@@ -73,9 +74,10 @@ def candidates(
         yield source + generator.choice(_HOSTILE)
     for length in (1, 2, 3, max_code_points - 1, max_code_points, max_code_points + 9):
         for _ in range(4):
-            yield "".join(generator.choices(letters, k=length))
+            some = solid if length > max_code_points else letters
+            yield "".join(generator.choices(some, k=length))
         yield "".join(chr(generator.randrange(1, 0xD800)) for _ in range(length))
-    yield from sources
+    yield from (text for text in sources if len(text) <= max_code_points)
 
 
 def _decomposed(sources: Sequence[str]) -> Iterator[str]:
