@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pocketseq.pipeline.training.loop import Summary
-    from pocketseq.pipeline.translation import Token, Translation
+    from pocketseq.pipeline.translation import TextTranslator, Token, Translation
 
 # Exit statuses of signals, as shells have them: 128 plus the number of the signal.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -555,6 +555,18 @@ def compare_command(
 @click.option(
     "--alignment", is_flag=True, help="Print JSON objects with the alignment."
 )
+@click.option(
+    "--split-sentences",
+    is_flag=True,
+    help="Translate each text sentence by sentence.",
+)
+@click.option(
+    "--language",
+    default="en",
+    show_default=True,
+    metavar="CODE",
+    help="Of the texts, for --split-sentences.",
+)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 def translate_command(
     model: str | None,
@@ -562,11 +574,18 @@ def translate_command(
     n_best: int,
     scores: bool,
     alignment: bool,
+    split_sentences: bool,
+    language: str,
     texts: tuple[str, ...],
 ) -> None:
     """Translate each TEXT, or each line of standard input."""
     if beam is not None and n_best > beam:
         raise UserError(f"--n-best {n_best}: expected at most the beam, {beam}")
+    if split_sentences and (alignment or scores or n_best > 1):
+        raise UserError(
+            "--split-sentences: prints text alone, expected none of --alignment, "
+            "--scores and --n-best with it"
+        )
     translator = pocketseq.load(model)
     if alignment and not translator.gives_alignment:
         raise UserError(
@@ -574,6 +593,9 @@ def translate_command(
             ".tflite file"
         )
     for block in [texts] if texts else _input_blocks():
+        if split_sentences:
+            _print_paragraphs(translator, block, language, beam)
+            continue
         found = translator.translate(block, beam_size=beam, n_best=n_best)
         tokens: Iterator[list[Token]] = iter(())
         if alignment:
@@ -584,6 +606,23 @@ def translate_command(
             # Readers count N lines per text, but an empty text has one translation.
             for _ in range(0 if alignment else n_best - len(best)):
                 _print("-inf\t" if scores else "")
+
+
+def _print_paragraphs(
+    translator: TextTranslator,
+    texts: Sequence[str],
+    language: str,
+    beam: int | None,
+) -> None:
+    """Prints a line for each text, translated sentence by sentence."""
+    from pocketseq.pipeline.text.sentences import translate_paragraphs
+
+    def translate(sentences: list[str]) -> list[str]:
+        found = translator.translate(sentences, beam_size=beam)
+        return [best[0].text if best else "" for best in found]
+
+    for text in translate_paragraphs(texts, translate, language):
+        _print(text)
 
 
 @main.command("export")
