@@ -370,8 +370,8 @@ def _ends_of_loops(tokens: tf.Tensor, most: int) -> list[tf.Tensor]:
         if last > length:
             break
         tail = tokens[length - last :]
-        same = tf.equal(tail[period:], tail[:-period])
-        repeats = tf.reduce_all(same, axis=0, keepdims=True)
+        breaks = tf.not_equal(tail[period:], tail[:-period])
+        repeats = tf.logical_not(tf.reduce_any(breaks, axis=0, keepdims=True))
         found.append(tf.where(repeats, tail[last - period : last - period + 1], PAD))
     return found or [tf.zeros_like(tokens[:1])]
 

@@ -36,7 +36,8 @@ TEXTS = [
 
 def random_translator(
     source, target, *, lengths, normalization=None, end=0.0, seed=1, penalty=1.0,
-    length_bound=None, targets=TARGETS, target_normalization=None, **options,
+    guards=(0, 0), length_bound=None, targets=TARGETS, target_normalization=None,
+    **options,
 ):  # fmt: skip
     """Returns a :class:`ModelTranslator` whose outputs differ much from text to text.
 
@@ -46,6 +47,7 @@ def random_translator(
         normalization: Of the source.
         end: What is added to the score of the end token.
         penalty: The length penalty.
+        guards: See :class:`Guards`.
         length_bound: :class:`LengthBound`, or None.
         targets: What the target tokenizer learns from.
         target_normalization: Of the target.
@@ -65,7 +67,7 @@ def random_translator(
         options["attention"] = ATTENTIONS[score](score=score)
     config = Config(
         model=ModelConfig(embedding_size=8, units=12, dropout=0.0, **options),
-        search=SearchConfig(length_penalty=penalty),
+        search=SearchConfig(1, penalty, *guards),
     )
     keras.utils.set_random_seed(seed)
     model = build_model(config.model, len(source_tokenizer), len(target_tokenizer))

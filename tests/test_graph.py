@@ -55,7 +55,7 @@ CASES = {
     "character-character": dict(
         lengths=(24, 32), normalization=FOLDED, end=-1e4, penalty=0.6, attention="dot",
         bidirectional=False, decoder_layers=2, longest_ngram=2, ngram_rows=40,
-        ngram_bits=4,
+        ngram_bits=4, guards=(3, 2),
     ),
 }  # fmt: skip
 SHORT = {"source": 16, "target": 10}
