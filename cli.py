@@ -714,6 +714,85 @@ def export_command(
         raise SystemExit(1)
 
 
+@main.command("lexicon")
+@_model_option
+@click.argument("words")
+@click.option(
+    "--dictionary",
+    metavar="FILE",
+    help="Pronunciations that come before the model's: lines word TAB pronunciation, "
+    "or the name of an installed dictionary.",
+)
+@click.option(
+    "--tokens",
+    metavar="FILE",
+    help="The symbols that the speech program knows, a line each: symbol and number. "
+    "Others are listed, and the exit status is 1.",
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["sherpa", "kaldi", "json"]),
+    default="sherpa",
+    show_default=True,
+    help="word p1 p2 ...; word TAB p1 p2 ...; or JSON objects.",
+)
+@click.option(
+    "--n-best",
+    type=_BEAM,
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="The model's N best pronunciations of a word.",
+)
+def lexicon_command(
+    model: str | None,
+    words: str,
+    dictionary: str | None,
+    tokens: str | None,
+    format_name: str,
+    n_best: int,
+) -> None:
+    """Print the pronunciations of WORDS for speech programs, a line each.
+
+    WORDS is a file with a word per line, - for standard input, or wordfreq:LANGUAGE.
+    """
+    from collections import Counter
+
+    from pocketseq.pipeline.data.corpora import Corpus
+    from pocketseq.pipeline.data.words import read_words
+    from pocketseq.pipeline.lexicon import (
+        FORMATS,
+        Lexicon,
+        read_symbols,
+        unknown_symbols,
+    )
+
+    known = None if tokens is None else read_symbols(tokens)
+    corpus = None if dictionary is None else Corpus(dictionary, can_skip=False)
+    lexicon = Lexicon(pocketseq.load(model), corpus, n_best)
+    given: Iterable[str] = read_words(words)
+    if words == "-":
+        given = (line.strip() for block in _input_blocks() for line in block)
+    counts: Counter[str] = Counter()
+    for one in lexicon.pronunciations(filter(None, given)):
+        _print(FORMATS[format_name](one))
+        counts.update(one.symbols)
+    _warn_of_words("without a pronunciation", lexicon.silent)
+    _warn_of_words("with whitespace inside, which no lexicon has", lexicon.phrases)
+    unknown = [] if known is None else unknown_symbols(counts, known)
+    for symbol, count in unknown:
+        click.echo(f"not in {tokens}: {symbol} ({count:,} times)", err=True)
+    if unknown:
+        raise SystemExit(1)
+
+
+def _warn_of_words(kind: str, words: Sequence[str]) -> None:
+    if words:
+        some = ", ".join(words[:5]) + ", ..." * (len(words) > 5)
+        click.echo(f"left out: {len(words):,} words {kind}: {some}", err=True)
+
+
 @main.command("benchmark")
 @click.option(
     "--model",

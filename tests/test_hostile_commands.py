@@ -81,6 +81,12 @@ MISTAKES = [
         "no.tsv: no such file",
     ),
     (["benchmark", "--model", ""], "--model: the value is empty"),
+    (["lexicon", "--tokens", "", "pairs.tsv"], "--tokens: the value is empty"),
+    (["lexicon", "--model", "{run}", "no.txt"], "no.txt: cannot be read: No such file"),
+    (
+        ["lexicon", "--model", "{run}", "--dictionary", "no.tsv", "pairs.tsv"],
+        "no.tsv: no such file",
+    ),
     # Names that no file can have.
     (["train", LONG], f"{LONG}: no such recipe"),
     (["train", f"{LONG}.toml"], "File name too long"),
