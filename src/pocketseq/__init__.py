@@ -7,6 +7,7 @@
 >>> translator = pocketseq.load("runs/mine/export/model-int8.tflite")
 >>> translator.translate(["phone"])[0][0].text
 'F OW N'
+>>> pocketseq.explain("runs/mine", "phone").save("phone.html")
 
 TensorFlow is imported only when it is needed; a ``.tflite`` file never needs it.
 """

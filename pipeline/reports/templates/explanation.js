@@ -101,27 +101,28 @@ class View {
   }
 
   moveByKey(event) {
-    const { row, column } = this.place;
-    const last = { row: this.rows.length, column: this.sources.length };
+    const all = this.targets.length;
+    const wide = this.sources.length;
     const moves = {
-      ArrowUp: [row - 1, column], ArrowDown: [row + 1, column],
-      ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
-      Home: [event.ctrlKey ? 1 : row, 1], End: [event.ctrlKey ? last.row : row, last.column],
-      PageUp: [Math.max(1, row - 10), column], PageDown: [row + 10, column],
+      ArrowUp: [-1, 0], ArrowDown: [1, 0], PageUp: [-10, 0], PageDown: [10, 0],
+      ArrowLeft: [0, -1], ArrowRight: [0, 1],
+      Home: [event.ctrlKey ? -all : 0, 1 - this.place.column], End: [event.ctrlKey ? all : 0, wide],
     };
-    if (event.key === "Enter" || event.key === " ") {
-      this.chooseCell(this.place);
-      event.preventDefault();
-    }
-    if (!(event.key in moves)) return;
+    if (event.key === "Enter" || event.key === " ") this.chooseCell(this.place);
+    else if (event.key in moves) this.move(...moves[event.key]);
+    else return;
     event.preventDefault();
-    let [newRow, newColumn] = moves[event.key];
-    newColumn = Math.max(0, Math.min(last.column, newColumn));
-    // Past the edge of the rows that are shown, the map goes on with others.
-    const beyond = newRow > last.row ? newRow - last.row : Math.min(newRow - 1, 0);
-    if (beyond && (newRow > last.row || this.first > 0)) newRow -= this.shift(beyond);
-    newRow = Math.max(newColumn ? 0 : 1, Math.min(last.row, newRow));
-    this.cellAt({ row: newRow, column: newColumn }).focus();
+  }
+
+  move(rows, columns) {
+    const column = Math.max(0, Math.min(this.sources.length, this.place.column + columns));
+    const last = this.rows.length;
+    let row = this.place.row + rows;
+    // Past the rows that are shown, the map goes on with others.
+    if (row > last) row -= this.shift(row - last);
+    if (rows < 0 && row < 1) row -= this.shift(row - 1);
+    const least = column && (rows === -1 || !this.place.row) ? 0 : 1;
+    this.cellAt({ row: Math.max(least, Math.min(last, row)), column }).focus();
   }
 
   shift(rows) {
