@@ -172,6 +172,13 @@ def test_an_answer_from_the_dictionary_is_said_to_be_one():
         assert shown is has_exceptions
 
 
+def test_a_file_without_attention_is_said_to_be_one():
+    one = Translation("ab", "A B", -0.1, np.full((3, 2), 0.5))
+    for attention in ("none", "cosine", None):
+        html = explain_outputs([one], form="file", attention=attention).html()
+        assert ("has no attention, so the map is even" in html) == (attention == "none")
+
+
 def test_a_model_that_tells_nothing_and_one_that_writes_nothing_have_pages():
     one = Translation("ab", "A B", -0.1, None)
     html = explain_outputs([one], form="saved_model").html()

@@ -184,6 +184,7 @@ class View {
   fillMap() {
     this.rows.forEach((row, slot) => {
       const weights = this.weights[this.first + slot];
+      row.setAttribute("aria-rowindex", this.first + slot + 2);
       row.cells[0].replaceChildren(tokenElement(this.targets[this.first + slot]));
       weights.forEach((weight, place) => {
         const cell = row.cells[place + 1];
@@ -486,9 +487,11 @@ class Stepper {
       this.live.textContent = this.views
         .filter((view) => view.own.length && !view.isOver)
         .map((view) => {
+          const written = `Step ${view.step + 1} writes ${tokenName(view.targets[view.step])}`;
+          if (view.isEven) return `${written}.`;
           const row = view.weights[view.step];
           const place = row.indexOf(Math.max(...row));
-          return `Step ${view.step + 1} writes ${tokenName(view.targets[view.step])}, looks most at ${tokenName(view.sources[place])}, ${percent(row[place])}.`;
+          return `${written}, looks most at ${tokenName(view.sources[place])}, ${percent(row[place])}.`;
         })
         .join(" ");
     }, 400);
