@@ -7,7 +7,7 @@ RUN ?= runs/pronunciation
 DATA ?=
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train models test test-numeric apps lint docs clean
+.PHONY: setup train models test test-numeric apps browsers lint docs clean
 
 setup: $(INSTALLED)
 
@@ -47,6 +47,12 @@ test-numeric: $(INSTALLED)
 apps: $(INSTALLED)
 	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
 	$(BIN)/python -m pytest -n0 tests/apps/platforms.py
+
+# The page of an explanation is used in real browsers: needs node, Chromium or Chrome, and
+# Firefox.
+browsers: $(INSTALLED)
+	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest -n0 tests/apps/browsers.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -625,6 +625,58 @@ def _print_paragraphs(
         _print(text)
 
 
+@main.command("explain")
+@_model_option
+@click.option(
+    "--compare",
+    metavar="PATH",
+    help="A second model for the same text, beside the first; as --model.",
+)
+@click.option(
+    "--beam",
+    type=_BEAM,
+    metavar="K",
+    help="Search with a beam of K, and show it. [default: as the recipe says]",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    default="explain.html",
+    show_default=True,
+    help="Where to write: .html, a page; .png or .svg, a still picture.",
+)
+@click.option(
+    "--open", "opens", is_flag=True, help="Open what was written in a browser."
+)
+@click.argument("text")
+def explain_command(
+    model: str | None,
+    compare: str | None,
+    beam: int | None,
+    output: str,
+    opens: bool,
+    text: str,
+) -> None:
+    """Show how a model translates TEXT, step by step, on a page that loads nothing.
+
+    A run folder shows its attention, similarities, scale and candidates; a .tflite file
+    which code points each one of the output came from.
+    """
+    from pocketseq.pipeline.reports.explanation_page import check_output
+    from pocketseq.pipeline.reports.signs import visible
+
+    check_output(output, is_comparison=compare is not None)
+    explanation = pocketseq.explain(model, text, compare=compare, beam_size=beam)
+    explanation.save(output)
+    texts = visible(f"{explanation.text} -> {explanation.translation}")
+    _print(f"{texts}, in {output}")
+    if opens:
+        import webbrowser
+        from pathlib import Path
+
+        webbrowser.open(Path(output).resolve().as_uri())
+
+
 @main.command("export")
 @click.option(
     "--model", metavar="RUN", help="A run folder. [default: the newest run under runs/]"

@@ -226,6 +226,15 @@ class Manifest:
         return self.recipe["search"]["length_penalty"]
 
     @property
+    def attention(self) -> str | None:
+        """The name of the attention's score; None: the manifest does not tell."""
+        model = self.recipe.get("model")
+        found = model.get("attention") if isinstance(model, dict) else None
+        # In files of version 0.1 it stands by itself.
+        score = found.get("score") if isinstance(found, dict) else found
+        return score if isinstance(score, str) else None
+
+    @property
     def license(self) -> str:
         """The licence of the training data."""
         return self.recipe["data"]["license"]

@@ -21,6 +21,7 @@ from pocketseq.export.contract import (
 )
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.explanation import Explanation, explain_outputs, one_text
 from pocketseq.pipeline.translation import (
     NO_SCORE,
     Knowledge,
@@ -137,6 +138,20 @@ class Translator:
     def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
         """Returns an empty list: the outputs hold one score for a whole text."""
         return []
+
+    def explain(self, text: str, *, beam_size: int | None = None) -> Explanation:
+        """Translates a text and explains how; see :class:`TextTranslator`.
+
+        The file tells which code points each one of the output came from.
+        """
+        source = one_text(text, self.max_code_points)
+        (found,) = self.translate([source], beam_size=beam_size, n_best=beam_size or 1)
+        return explain_outputs(
+            found,
+            form="file",
+            attention=self.manifest.attention,
+            has_exceptions=self.manifest.exceptions is not None,
+        )
 
     def run(
         self, code_points: np.ndarray, *, beam: bool = False

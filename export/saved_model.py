@@ -30,6 +30,7 @@ from pocketseq.export.graph.composition import compose
 from pocketseq.export.graph.reading import read
 from pocketseq.export.graph.writing import write
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.explanation import Explanation, explain_outputs, one_text
 from pocketseq.pipeline.search import Hypotheses
 from pocketseq.pipeline.text.special import PAD
 from pocketseq.pipeline.translation import (
@@ -263,6 +264,14 @@ class SavedModelTranslator:
     def tokens(self, translations: Sequence[Translation]) -> list[list[Token]]:
         """Returns an empty list: the outputs hold one score for a whole text."""
         return []
+
+    def explain(self, text: str, *, beam_size: int | None = None) -> Explanation:
+        """Translates a text and tells the score; see :class:`TextTranslator`."""
+        source = one_text(text, self.manifest.source.max_code_points)
+        (found,) = self.translate([source], beam_size=beam_size, n_best=beam_size or 1)
+        return explain_outputs(
+            found, form="saved_model", attention=self.manifest.attention
+        )
 
     def _signature(
         self, beam_size: int | None, n_best: int

@@ -1,11 +1,13 @@
 """What a translator gives, whatever runs the model."""
 
+from __future__ import annotations
+
 import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.text.known import KnownText
 from pocketseq.pipeline.text.normalization import Normalization
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
+
+if TYPE_CHECKING:
+    from pocketseq.pipeline.explanation import Explanation
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +137,20 @@ class TextTranslator(Protocol):
         Returns:
             A list for each; an empty list where the model gives no more than the score
             of a whole text.
+        """
+        ...
+
+    def explain(self, text: str, *, beam_size: int | None = None) -> Explanation:
+        """Translates a text and explains how, as far as the model tells.
+
+        Args:
+            text: Any; a longer one is cut, which is logged.
+            beam_size: The number of hypotheses that the search keeps; None: as the
+                recipe says.
+
+        Raises:
+            UserError: There is nothing in the text, or the model has no search with
+                such a beam.
         """
         ...
 

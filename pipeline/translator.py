@@ -11,6 +11,7 @@ import tensorflow as tf
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.data.corpora import training_corpora
 from pocketseq.pipeline.errors import UserError
+from pocketseq.pipeline.explanation import Explanation
 from pocketseq.pipeline.machine import batch_parts
 from pocketseq.pipeline.model import EncoderDecoder
 from pocketseq.pipeline.search import Guards, Hypotheses, LengthBound, log_softmax
@@ -170,7 +171,7 @@ class ModelTranslator:
             for row, *one in zip(rows, *(part.numpy() for part in found), strict=True):
                 hypotheses = list(zip(*one, strict=True))[:n_best]
                 results[row] = [
-                    self._written(texts[row], ids, length, score, attention)
+                    self.written(texts[row], ids, length, score, attention)
                     for ids, length, score, attention in hypotheses
                     if not score < NO_SCORE
                 ]
@@ -251,6 +252,12 @@ class ModelTranslator:
                 found[row] = _tokens(translations[row], one, steps)
         return found
 
+    def explain(self, text: str, *, beam_size: int | None = None) -> Explanation:
+        """Translates a text and explains how; see :class:`TextTranslator`."""
+        from pocketseq.pipeline.tracing import trace
+
+        return trace(self, text, beam_size=beam_size)
+
     def token_alignment(
         self, translation: Translation
     ) -> tuple[list[str], list[str], np.ndarray]:
@@ -280,7 +287,7 @@ class ModelTranslator:
         weights = np.clip(weights[list(places)], 0, 1)
         return sources, list(pieces), weights
 
-    def _written(
+    def written(
         self,
         source: str,
         ids: np.ndarray,
@@ -288,7 +295,15 @@ class ModelTranslator:
         score: float,
         attention: np.ndarray,
     ) -> Translation:
-        """Makes a :class:`Translation` of one hypothesis."""
+        """Makes a :class:`Translation` of one hypothesis.
+
+        Args:
+            source: The text, as :func:`prepare` returns it.
+            ids: int32 ``(at least length,)``: the target tokens.
+            length: How many there are, the end token included.
+            score: Of the hypothesis.
+            attention: Float ``(at least length, at least the source tokens)``.
+        """
         token_ids = tuple(map(int, ids[:length]))
         written_ids = [i for i in token_ids if i != END]
         spans = self.source_tokenizer.spans(source)

@@ -376,7 +376,7 @@ def test_text_can_be_read_on_its_background(scheme):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_numbers_can_be_read_on_every_shade_and_shades_go_one_way(scheme):
-    text = schemes("analysis.css")[scheme]
+    text = schemes("shades.css")[scheme]
     backgrounds: dict[int, str] = {}
     inks: dict[int, str] = {}
     for selectors, body in re.findall(r"([^{}]*)\{([^}]*)\}", text):

@@ -31,6 +31,7 @@ WITHOUT_TENSORFLOW = (
     "pocketseq.pipeline.configuration",
     "pocketseq.pipeline.reports.analysis_page",
     "pocketseq.pipeline.reports.check_text",
+    "pocketseq.pipeline.reports.explanation_page",
     "pocketseq.pipeline.reports.progress",
     "pocketseq.pipeline.reports.tables",
     "pocketseq.pipeline.text.matching",

@@ -33,7 +33,7 @@ def analysis_page(analysis: Analysis) -> str:
     models = analysis.models
     return render(
         "analysis.html",
-        styles=["analysis.css"],
+        styles=["shades.css", "analysis.css"],
         scripts=["tables.js"],
         analysis=analysis,
         names=["A", "B"] if len(models) > 1 else [""],

@@ -53,6 +53,8 @@ def render(
     environment.filters["symbol"] = symbol_html
     environment.filters["describe"] = describe
     environment.filters["number"] = _number
+    environment.filters["percent"] = percent
+    environment.filters["label"] = label
     style, script = _joined(["base.css", *styles]), _joined(scripts)
     return environment.get_template(template).render(
         style=Markup(style),
@@ -76,8 +78,15 @@ def symbol_html(symbol: str) -> Markup:
     )
 
 
-def check_place(path: str | Path) -> None:
+def check_place(
+    path: str | Path, *, what: str = "page", mark: str = _GENERATOR
+) -> None:
     """Checks that a page can be written to a path without a loss.
+
+    Args:
+        path: Where to write.
+        what: What will be written there, if not a page.
+        mark: By which an earlier one is known: it stands at the beginning of the file.
 
     Raises:
         UserError: Its folder does not exist, or something stands there that is not a
@@ -86,9 +95,9 @@ def check_place(path: str | Path) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}, expected an existing one")
-    if path.exists() and not _is_page(path):
+    if path.exists() and not _has_mark(path, mark):
         raise UserError(
-            f"{path}: exists already and is not a page of this program, expected "
+            f"{path}: exists already and is not a {what} of this program, expected "
             f"another file"
         )
 
@@ -103,11 +112,11 @@ def write_page(path: str | Path, html: str) -> None:
     write_atomically(Path(path), html.encode())
 
 
-def _is_page(path: Path) -> bool:
+def _has_mark(path: Path, mark: str) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        return _GENERATOR.encode() in file.read(_HEAD_BYTES)
+        return mark.encode() in file.read(_HEAD_BYTES)
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -127,6 +136,21 @@ def _policy(style: str, script: str) -> str:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent, with a decimal where it is small."""
+    value = 100 * share
+    if value == 0:
+        return "0 %"
+    if value < 0.1:
+        return "under 0.1 %"
+    return f"{value:.1f} %" if value < 9.95 else f"{value:.0f} %"
+
+
+def label(token: str) -> str:
+    """Returns a token as it can be seen by itself; "" stays, and is for a sign."""
+    return visible_symbol(token) if token else ""
 
 
 def _number(value: float, digits: int = 1) -> str:

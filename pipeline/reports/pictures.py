@@ -5,10 +5,12 @@ import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from pocketseq.pipeline.reports.page import check_place
 from pocketseq.pipeline.reports.signs import visible
 
 # Of matplotlib, which is imported late, and whose types are wider than what is here.
@@ -25,6 +27,9 @@ _COLOURS = [
     (1.0, "#08306b"),
 ]
 _INK, _QUIET_INK, _LINES = "#1f2933", "#7b8794", "#dde3ea"
+
+# By this a picture is known again, so that nothing else is ever replaced by one.
+_CREATOR = "Pocketseq"
 
 _DOTS_PER_INCH = 150
 # Inches. However many cells there are, they fit into the largest side.
@@ -109,11 +114,23 @@ def attention_picture(
         _draw_title_and_scale(axes, _cut(visible(title), _LONGEST_TITLE))
         file = io.BytesIO()
         # Without a date: equal input, equal bytes.
-        metadata = {"Date": None} if format == "svg" else {}
+        metadata = {"Creator": _CREATOR, "Date": None}
+        if format == "png":
+            metadata = {"Software": _CREATOR}
         figure.savefig(
             file, format=format, bbox_inches="tight", pad_inches=0.2, metadata=metadata
         )
     return file.getvalue()
+
+
+def check_picture_place(path: str | Path) -> None:
+    """Checks that a picture can be written to a path without a loss.
+
+    Raises:
+        UserError: Its folder does not exist, or something stands there that is not a
+            picture of this program.
+    """
+    check_place(path, what="picture", mark=_CREATOR)
 
 
 def _cut(text: str, most: int) -> str:

@@ -7,6 +7,7 @@
 >>> translator = pocketseq.load("runs/mine/export/model-int8.tflite")
 >>> translator.translate(["phone"])[0][0].text
 'F OW N'
+>>> pocketseq.explain("runs/mine", "phone").save("phone.html")
 
 TensorFlow is imported only when it is needed; a ``.tflite`` file never needs it.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pocketseq.export.bundle import Report
     from pocketseq.pipeline.analysis.analysis import Analysis
     from pocketseq.pipeline.analysis.answers import Answers
+    from pocketseq.pipeline.explanation import Explanation
     from pocketseq.pipeline.runs import Run
     from pocketseq.pipeline.training.loop import Summary
     from pocketseq.pipeline.translation import TextTranslator
@@ -34,6 +36,7 @@ __all__ = [
     "compare",
     "distill",
     "evaluate",
+    "explain",
     "export",
     "load",
     "train",
@@ -405,6 +408,46 @@ def compare(
     if report:
         _write_report(report, analysis)
     return comparison_json(analysis)
+
+
+def explain(
+    model: str | Path | None,
+    text: str,
+    *,
+    compare: str | Path | None = None,
+    beam_size: int | None = None,
+) -> Explanation:
+    """Translates a text and explains how the model came to its output.
+
+    >>> explanation = pocketseq.explain("runs/mine", "phone")
+    >>> explanation.weights  # target tokens by source tokens; rows sum to 1
+    >>> explanation.save("phone.html")  # a page; .png and .svg: a picture
+
+    Args:
+        model: As for :func:`load`. A run folder tells everything; a ``.tflite`` file
+            tells only which code points each one of the output came from, a SavedModel
+            only its output.
+        text: The text to translate.
+        compare: A second model for the same text, to stand beside the first.
+        beam_size: The width of the search's beam; None: as the recipe says.
+
+    Returns:
+        The :class:`pocketseq.pipeline.explanation.Explanation`; that of ``compare`` is
+        its ``other``.
+
+    Raises:
+        UserError: A model cannot be used, or there is nothing in the text.
+    """
+    from pocketseq.export.places import find_model
+
+    def explained(model: str | Path | None) -> Explanation:
+        name = str(model or find_model(model))
+        return load(model).explain(text, beam_size=beam_size).named(name)
+
+    explanation = explained(model)
+    if compare is None:
+        return explanation
+    return explanation.compared_with(explained(compare))
 
 
 def _judged(
