@@ -490,7 +490,7 @@ def test_an_unknown_recipe_is_a_mistake_that_lists_the_known():
         ("training.updates=few", "training.updates: expected a whole number"),
         ("training.updates=0", "training.updates = 0: expected"),
         ("training.updates", "expected section.key=value"),
-        ("model.attention=best", "expected cosine, dot or none"),
+        ("model.attention=best", "expected cosine, dot, scaled_dot, general"),
     ],
 )
 def test_a_wrong_setting_is_a_mistake(train_file, setting, expected):

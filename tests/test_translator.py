@@ -349,7 +349,7 @@ def finish(translator, text, source, *, pointed):
     (ids,) = translator.target_tokenizer.tokenize([text]).to_list()
     ids = [*ids, END]
     attention = np.eye(len(source), dtype=np.float32)[[*pointed, 0]]
-    return translator._written(source, np.array(ids), len(ids), 0.0, attention)
+    return translator.written(source, np.array(ids), len(ids), 0.0, attention)
 
 
 def test_a_decomposed_target_is_composed_and_its_rows_are_means_of_the_parts():
@@ -387,7 +387,7 @@ def test_what_is_copied_is_composed_with_what_follows():
     ids = [UNKNOWN, translator.target_tokenizer.pieces.index("\u0301"), END]
     attention = np.eye(2, dtype=np.float32)[[0, 1, 0]]
     found = {
-        source: translator._written(source, np.array(ids), 3, 0.0, attention)
+        source: translator.written(source, np.array(ids), 3, 0.0, attention)
         for source in ("ax", "é!", "zx")
     }
     # Only the alphabet is composed.
