@@ -120,7 +120,7 @@ source_ids = opened.source_tokenizer.tokenize(tf.constant([word])).to_tensor()
 encoder_outputs, encoder_states = encoder(source_ids)
 memory = decoder.memory(encoder_outputs)
 state = decoder.initial_state(encoder_states)
-scale = float(decoder.attention.scale)
+scale = float(np.asarray(decoder.attention.scale))
 print(f"{len(word)} encoder outputs of {encoder_outputs.shape[-1]} numbers each")
 print(f"the scale: 10 before training, {scale:.1f} after\n")
 
