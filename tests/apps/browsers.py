@@ -31,6 +31,8 @@ LIVE = "document.querySelector('[data-part=live]').textContent"
 READOUT = "document.querySelector('[data-part=readout]').textContent"
 PERCENTS = """[...document.querySelectorAll('.map tbody tr')].map(
   (row) => [...row.cells].slice(1).map((cell) => Number(cell.textContent)))"""
+COLOURS = """[...document.querySelectorAll('.map tbody td')].map(
+  (cell) => getComputedStyle(cell).color)"""
 SCALE = """[document.querySelector('[data-part=scale]').value,
   document.querySelector('[data-part=scale]').getAttribute('aria-valuetext')]"""
 #: Where the keyboard stands in the map: its row and column, 0 for the edges.
@@ -258,6 +260,18 @@ def test_arrow_keys_move_in_the_map_and_onto_its_edges(visit, page, data):
     assert places == [[1, 1], [2, 2], [2, 1], [2, last[1]], last, [0, last[1]]]
     assert readout.startswith(f"{data['source_tokens'][-1]} is looked at by ")
     assert title.startswith("Step 2 of") and stops == 1
+
+
+def test_only_cells_that_round_to_a_percent_show_it(visit, page, data):
+    before, after = visit(
+        page, look(COLOURS), ("hover", ".map tbody tr:nth-child(2) td:nth-child(2)"),
+        ("hover", ".chips.target .chip"), look(COLOURS),
+    )  # fmt: skip
+    small = np.array(data["weights"]).ravel() < 0.005
+    assert 0 < small.sum() < small.size
+    for colours in (before, after):
+        hidden = [colour == "rgba(0, 0, 0, 0)" for colour in colours]
+        assert hidden == small.tolist()
 
 
 def test_the_map_is_a_grid_with_heads_and_all_its_numbers(visit, page, data):

@@ -191,7 +191,6 @@ class View {
         const level = shade(weight);
         cell.classList.remove(...[...cell.classList].filter((name) => /^s\d$/.test(name)));
         if (level) cell.classList.add(`s${level}`);
-        else if (!cell.classList.length) cell.removeAttribute("class");
         cell.firstChild.data = Math.round(100 * weight);
       });
     });
