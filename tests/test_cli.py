@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import click.testing
@@ -259,7 +260,7 @@ def test_check_takes_several_files_patterns_and_parallel_ones():
 
 
 @pytest.mark.usefixtures("corpora")
-def test_mistakes_in_checking_are_one_line():
+def test_mistakes_in_checking_are_one_line(monkeypatch):
     assert "nowhere.tsv: no such file" in mistake_in("check", "nowhere.tsv")
     assert "FILE: the value is empty" in mistake_in("check", "")
     for side in ("dev", "test"):
@@ -267,6 +268,12 @@ def test_mistakes_in_checking_are_one_line():
         assert f"--{side}-target dev.tsv: expected --{side} FILE with it" in line
     line = mistake_in("check", "train.tsv", "dev.tsv", "--target", "dev.tsv")
     assert "--target dev.tsv: expected one FILE with it" in line
+
+    def no_files(package):
+        raise metadata.PackageNotFoundError(package)
+
+    # On a machine that has the package, too.
+    monkeypatch.setattr("pocketseq.pipeline.data.installed.metadata.files", no_files)
     assert "pip install gruut-lang-lb" in mistake_in("check", "gruut:lb")
 
 
