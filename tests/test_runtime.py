@@ -250,8 +250,8 @@ def test_a_long_text_is_cut_and_that_is_logged(translator, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("pocketseq"), "propagate", True)
     long = "abc" * 40
     assert translator(long) == translator(long[:16])
-    messages = {record.getMessage() for record in caplog.records}
-    assert messages == {"cut 1 of 1 texts to 16 code points"}
+    (message,) = {record.getMessage() for record in caplog.records}
+    assert message.startswith("cut 1 of 1 texts to 16 code points")
 
 
 # Beams.
