@@ -1,6 +1,8 @@
 """Tests of lexicons for speech programs."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -97,3 +99,19 @@ def test_words_that_the_model_reads_alike_have_one_entry(tmp_path):
         ("STRASSE", ("X",)), ("Straße", ("X",)),
     ]  # fmt: skip
     assert [one.score is None for one in found] == [True, True, False][: len(found)]
+
+
+def test_a_lexicon_by_a_file_needs_no_tensorflow(tmp_path):
+    (tmp_path / "words.txt").write_text("phone\n", encoding="utf-8")
+    (tmp_path / "tokens.txt").write_text("F 0\nOW1 1\nN 2\n", encoding="utf-8")
+    program = (
+        "import sys; from pocketseq.cli import main; "
+        "words = 'lexicon --model english-pronunciation --tokens tokens.txt words.txt'; "
+        "main(words.split(), standalone_mode=False); "
+        "print([one for one in ('tensorflow', 'keras') if one in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["phone F OW1 N", "[]"]

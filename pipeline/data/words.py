@@ -1,15 +1,20 @@
-"""Words without targets, for teachers to translate: from files or installed lists."""
+"""Words without targets, to be translated: from files or installed lists."""
+
+from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pocketseq.pipeline.data.corpora import Pair, content_hash, lines_of
 from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
-from pocketseq.pipeline.text.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from pocketseq.pipeline.text.tokenizers import Tokenizer
 
 _WORDFREQ = "wordfreq:"
 
