@@ -106,8 +106,8 @@ def test_a_lexicon_by_a_file_needs_no_tensorflow(tmp_path):
     (tmp_path / "tokens.txt").write_text("F 0\nOW1 1\nN 2\n", encoding="utf-8")
     program = (
         "import sys; from pocketseq.cli import main; "
-        "words = 'lexicon --model english-pronunciation --tokens tokens.txt words.txt'; "
-        "main(words.split(), standalone_mode=False); "
+        "line = 'lexicon --model english-pronunciation --tokens tokens.txt words.txt'; "
+        "main(line.split(), standalone_mode=False); "
         "print([one for one in ('tensorflow', 'keras') if one in sys.modules])"
     )
     done = subprocess.run(
