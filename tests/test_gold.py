@@ -148,3 +148,18 @@ def test_evaluate_without_anything_to_measure_on_is_an_error(trained_run):
     result = CliRunner().invoke(main, ["evaluate", "--model", str(trained_run.folder)])
     assert result.exit_code == 2
     assert "no FILE of pairs to measure on, expected one" in result.stderr
+
+
+def test_broken_alignments_are_found_before_anything_is_translated(
+    trained_run, tmp_path, monkeypatch
+):
+    (tmp_path / "gold.tsv").write_text("ab\ta}A\n")
+    (tmp_path / "pairs.tsv").write_text("ab\tB1 A0\n")
+    monkeypatch.setattr(
+        "pocketseq.pipeline.reports.progress.translate_all", lambda *_, **__: 1 / 0
+    )
+    command = ["evaluate", "--model", str(trained_run.folder)]
+    command += ["--alignments", str(tmp_path / "gold.tsv"), str(tmp_path / "pairs.tsv")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "the alignment has the letters 'a', expected 'ab'" in result.stderr

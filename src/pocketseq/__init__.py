@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pocketseq.export.bundle import Report
     from pocketseq.pipeline.analysis.analysis import Analysis
     from pocketseq.pipeline.analysis.answers import Answers
+    from pocketseq.pipeline.data.alignments import AlignedPair
     from pocketseq.pipeline.explanation import Explanation
     from pocketseq.pipeline.runs import Run
     from pocketseq.pipeline.training.loop import Summary
@@ -323,12 +324,16 @@ def evaluate(
 
     if file is None and (alignments is None or target or errors or report):
         raise UserError("no FILE of pairs to measure on, expected one")
-    found: dict[str, Any] = {}
     translator = load(model)
-    if alignments is not None:
-        found["alignments"] = _judged(translator, str(alignments), beam_size)
+    gold = None if alignments is None else _gold(translator, str(alignments))
+
+    def compared() -> dict[str, Any]:
+        if gold is None:
+            return {}
+        return {"alignments": _judged(translator, gold, beam_size)}
+
     if file is None:
-        return found
+        return compared()
     from pocketseq.pipeline.analysis.analysis import analyse
     from pocketseq.pipeline.analysis.results import evaluation_json
     from pocketseq.pipeline.data.corpora import Corpus
@@ -355,7 +360,7 @@ def evaluate(
         )
     if report:
         _write_report(report, analyse(str(file), [answers]))
-    return {**evaluation_json(answers), **found}
+    return {**evaluation_json(answers), **compared()}
 
 
 def compare(
@@ -450,22 +455,30 @@ def explain(
     return explanation.compared_with(explained(compare))
 
 
-def _judged(
-    translator: TextTranslator, alignments: str, beam_size: int | None
-) -> dict[str, Any]:
-    """Returns how the attention of a model compares with gold alignments.
+def _gold(translator: TextTranslator, alignments: str) -> dict[str, list[AlignedPair]]:
+    """Returns gold alignments by source.
 
     Raises:
         UserError: They cannot be read, or the model gives no alignment.
     """
-    from pocketseq.pipeline.analysis.gold import by_source, judge_attention
+    from pocketseq.pipeline.analysis.gold import by_source
     from pocketseq.pipeline.data.alignments import read_alignments
     from pocketseq.pipeline.errors import UserError
-    from pocketseq.pipeline.reports.progress import translate_all
 
     if not translator.gives_alignment:
         raise UserError("--alignments: the model gives no alignment, expected one")
-    gold = by_source(read_alignments(alignments))
+    return by_source(read_alignments(alignments))
+
+
+def _judged(
+    translator: TextTranslator,
+    gold: dict[str, list[AlignedPair]],
+    beam_size: int | None,
+) -> dict[str, Any]:
+    """Returns how the attention of a model compares with gold alignments."""
+    from pocketseq.pipeline.analysis.gold import judge_attention
+    from pocketseq.pipeline.reports.progress import translate_all
+
     found = translate_all(translator, list(gold), beam_size=beam_size)
     best = [one for one, *_ in found]
     return judge_attention(best, gold, translator.target_kind).to_json()
