@@ -16,8 +16,8 @@ from pocketseq.pipeline.errors import UserError
 from pocketseq.pipeline.reports import page as pages
 from pocketseq.pipeline.reports.analysis_page import analysis_page, marked
 from pocketseq.pipeline.reports.findings import findings
-from pocketseq.pipeline.reports.heat import heat_maps, heat_symbols, shade
-from pocketseq.pipeline.reports.page import check_place, render, write_page
+from pocketseq.pipeline.reports.heat import heat_maps, heat_symbols
+from pocketseq.pipeline.reports.page import check_place, render, shade, write_page
 
 HOSTILE = [
     ("<script>alert(1)</script>", ["A <b> &amp;"], "A </script>", "A"),

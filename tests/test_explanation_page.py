@@ -28,7 +28,7 @@ from pocketseq.pipeline.reports.explanation_page import (
     check_output,
     embedded_json,
     page_data,
-    shade,
+    weight_shade,
 )
 from pocketseq.pipeline.search import LengthBound
 from pocketseq.pipeline.translation import Translation
@@ -302,7 +302,14 @@ def test_the_limit_of_a_bare_cosine_is_told_for_this_text():
 
 
 def test_shades_are_those_of_the_script():
-    assert [shade(w) for w in (0, 0.0049, 0.005, 0.1, 0.5, 1)] == [0, 0, 1, 3, 6, 9]
+    assert [weight_shade(w) for w in (0, 0.0049, 0.005, 0.1, 0.5, 1)] == [
+        0,
+        0,
+        1,
+        3,
+        6,
+        9,
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

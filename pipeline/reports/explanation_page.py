@@ -21,6 +21,7 @@ from pocketseq.pipeline.reports.page import (
     label,
     percent,
     render,
+    shade,
     write_page,
 )
 from pocketseq.pipeline.reports.pictures import attention_picture, check_picture_place
@@ -298,12 +299,12 @@ def _view(one: Explanation, place: int, models: int) -> _View:
 
 
 def _cells(row: np.ndarray) -> list[_Cell]:
-    return [_Cell(round(100 * weight), shade(weight)) for weight in row.tolist()]
+    return [_Cell(round(100 * weight), weight_shade(weight)) for weight in row.tolist()]
 
 
-def shade(weight: float) -> int:
-    """Returns the shade of a weight, 0 to 9; the root, so that small ones show."""
-    return 0 if weight < 0.005 else max(1, round(9 * min(weight, 1.0) ** 0.5))
+def weight_shade(weight: float) -> int:
+    """Returns the shade of a weight, 0 to 9: 0 where its percent is shown as 0."""
+    return 0 if weight < 0.005 else shade(min(weight, 1.0), 1.0)
 
 
 def _looks_at(row: np.ndarray, labels: Sequence[str]) -> list[tuple[str, str]]:

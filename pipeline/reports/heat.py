@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from pocketseq.pipeline.analysis.analysis import Analysis
+from pocketseq.pipeline.reports.page import shade
 
-# Symbols of a heat map, so that it fits on a screen; shades of it.
+# Symbols of a heat map, so that it fits on a screen.
 _HEAT_SYMBOLS = 14
-_SHADES = 9
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,3 @@ def heat_symbols(counts: Counter[tuple[str, str]]) -> list[str]:
         waiting.remove(nearest)
         ordered.append(nearest)
     return [*ordered, ""] if ordered else []
-
-
-def shade(count: int, most: int) -> int:
-    """Returns the shade of a cell, 0 to 9; the root, so that small counts show."""
-    if not count:
-        return 0
-    return max(1, round(_SHADES * (count / most) ** 0.5))

@@ -26,6 +26,9 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _GENERATOR = '<meta name="generator" content="Pocketseq'
 _HEAD_BYTES = 4096
 
+# Of the cells of a map, in shades.css; 0 is none.
+_SHADES = 9
+
 
 def render(
     template: str,
@@ -76,6 +79,13 @@ def symbol_html(symbol: str) -> Markup:
     return Markup('<bdi class="symbol" title="{}">{}</bdi>').format(
         title, visible_symbol(symbol)
     )
+
+
+def shade(count: float, most: float) -> int:
+    """Returns the shade of a cell, 0 to 9; the root, so that small numbers show."""
+    if not count:
+        return 0
+    return max(1, round(_SHADES * (count / most) ** 0.5))
 
 
 def check_place(
