@@ -31,7 +31,7 @@ from multi30k import parallel
 from pocketseq.pipeline.data.corpora import Corpus, content_hash
 from pocketseq.pipeline.evaluation import evaluate
 from pocketseq.pipeline.translation import Translation
-from trials import Plan, Trial, plan_options, write_pairs
+from trials import Plan, Trial, data_option, plan_options, write_pairs
 
 #: The scores by name, as settings of a recipe; others are compared with the first.
 SCORES: dict[str, tuple[str, ...]] = {
@@ -139,10 +139,7 @@ TASKS = {
 
 
 @click.command()
-@click.option(
-    "--data", required=True, metavar="DIR",
-    type=click.Path(exists=True, path_type=Path, file_okay=False),
-)  # fmt: skip
+@data_option
 @click.option(
     "--task", "tasks", multiple=True, type=click.Choice(list(TASKS)),
     help="Only these; the results of others stay.",

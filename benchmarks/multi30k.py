@@ -24,17 +24,14 @@ import click
 
 import pocketseq
 from common import print_report, say
-from trials import RECIPES, File, Plan, plan_options, write_pairs
+from trials import RECIPES, File, Plan, data_option, plan_options, write_pairs
 
 SETS = ("train", "val", "test_2016_flickr")
 BEAM = 4
 
 
 @click.command()
-@click.option(
-    "--data", required=True, metavar="DIR",
-    type=click.Path(exists=True, path_type=Path, file_okay=False),
-)  # fmt: skip
+@data_option
 @click.option(
     "--direction", default="en-de", show_default=True,
     type=click.Choice(["en-de", "de-en"]),

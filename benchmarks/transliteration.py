@@ -17,16 +17,13 @@ import click
 
 import pocketseq
 from common import print_report, say
-from trials import File, Plan, plan_options
+from trials import File, Plan, data_option, plan_options
 
 BEST = 3
 
 
 @click.command()
-@click.option(
-    "--data", required=True, metavar="DIR",
-    type=click.Path(exists=True, path_type=Path, file_okay=False),
-)  # fmt: skip
+@data_option
 @plan_options("runs/transliteration", "transliteration")
 def main(plan: Plan, data: Path) -> None:
     """Train and measure every language in a folder."""

@@ -207,6 +207,13 @@ def _found_anywhere(file: File) -> str:
     return str(file.absolute()) if isinstance(file, Path) else file
 
 
+#: Where a benchmark's data are, as ``data``.
+data_option = click.option(
+    "--data", required=True, metavar="DIR",
+    type=click.Path(exists=True, path_type=Path, file_okay=False),
+)  # fmt: skip
+
+
 def plan_options(runs: str, recipe: str) -> Callable[[Callable[..., None]], Any]:
     """Returns a decorator: gives a command the options of a :class:`Plan`, as ``plan``.
 
