@@ -18,10 +18,10 @@ from typing import Any
 import click
 
 import pocketseq
-from box.card import CARD, Measured, model_card
+from box.card import Measured, model_card
 from box.entries import Entry, read_entries
 from common import print_report, say
-from pocketseq.export.contract import MANIFEST, Manifest, tflite_name
+from pocketseq.export.contract import MANIFEST, MODEL_CARD, Manifest, tflite_name
 from pocketseq.export.folders import put, workplace
 from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.analysis.analysis import Analysis, analyse
@@ -218,7 +218,7 @@ def into_box(name: str, bundle: Path, card: str, output: Path) -> int:
     folder = output.resolve() / name
     with workplace(folder) as temporary:
         made = shutil.copytree(bundle, temporary / name)
-        (made / CARD).write_text(card, encoding="utf-8")
+        (made / MODEL_CARD).write_text(card, encoding="utf-8")
         size = sum(path.stat().st_size for path in made.iterdir())
         if size >= MOST_BYTES:
             raise click.ClickException(

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from pocketseq.export.card import model_card
 from pocketseq.export.checks.golden import (
     LEAST,
     GoldenFile,
@@ -22,6 +23,7 @@ from pocketseq.export.contract import (
     GOLDEN_BEAM,
     LICENSES,
     MANIFEST,
+    MODEL_CARD,
     README,
     Manifest,
 )
@@ -121,7 +123,7 @@ def write_bundle(run: Run, options: Options, folder: Path) -> Report:
     if outcome.passed and outcome.models:
         outcome += _write_golden_lines(trained, options, outcome, folder)
     if outcome.passed:
-        _describe(trained, manifest_of(trained, options, outcome.models), folder)
+        _describe(trained, options, outcome, folder)
     return Report(
         folder, trained.config.metric, outcome.rows, outcome.failures, outcome.notes
     )
@@ -187,8 +189,14 @@ def _shared_exceptions(
     ]
 
 
-def _describe(trained: TrainedModel, manifest: Manifest, folder: Path) -> None:
+def _describe(
+    trained: TrainedModel, options: Options, exported: Outcome, folder: Path
+) -> None:
     """Writes the texts that go with the files of a bundle."""
+    manifest = manifest_of(trained, options, exported.models)
+    hashes = {f"`{one.file}`": one.sha256 for one in manifest.models.values()}
+    card = model_card(trained, manifest, exported.rows, hashes)
+    _write(folder / MODEL_CARD, card)
     if manifest.models:
         _write(folder / README, _readme(trained, manifest, folder))
     _write(folder / MANIFEST, manifest.to_json())

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,11 @@ class TrainedModel:
     training_corpus: Corpus
     sets: dict[str, MeasuredSet]
     dictionary: Dictionary | None = None
+
+    @cached_property
+    def training_pairs(self) -> int:
+        """How many pairs the training corpus has."""
+        return sum(1 for _ in self.training_corpus)
 
     @property
     def keras(self) -> ModelTranslator:

@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pocketseq.export.contract import (
     LICENSES,
     MANIFEST,
+    MODEL_CARD,
     README,
     SAVED_MODEL,
     is_bundle_manifest,
     tflite_name,
 )
 from pocketseq.pipeline.errors import UserError, writing
+from pocketseq.pipeline.signals import temporary_folder
 
 # Patterns of the names that an export writes.
 _WRITTEN = (
-    MANIFEST, "golden*.jsonl", README, LICENSES, tflite_name("*"), SAVED_MODEL,
+    MANIFEST, "golden*.jsonl", README, LICENSES, MODEL_CARD, tflite_name("*"),
+    SAVED_MODEL,
 )  # fmt: skip
 
 # Of the folder that an export works in; one that was killed may have left such a
@@ -93,8 +95,8 @@ def workplace(folder: Path) -> Iterator[Path]:
         near = folder
     with ExitStack() as stack:
         with writing(folder):
-            name = stack.enter_context(TemporaryDirectory(dir=near, prefix=_PREFIX))
-        yield Path(name)
+            temporary = stack.enter_context(temporary_folder(near, _PREFIX))
+        yield temporary
 
 
 def put(bundle: Path, folder: Path, temporary: Path) -> None:
@@ -123,9 +125,9 @@ def put(bundle: Path, folder: Path, temporary: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.EXDEV):
                 raise
-            with TemporaryDirectory(dir=folder, prefix=_PREFIX) as inside:
-                copy = shutil.copytree(bundle, Path(inside, "bundle"))
-                _replace_contents(copy, folder, Path(inside))
+            with temporary_folder(folder, _PREFIX) as inside:
+                copy = shutil.copytree(bundle, inside / "bundle")
+                _replace_contents(copy, folder, inside)
 
 
 def _replace_contents(bundle: Path, folder: Path, temporary: Path) -> None:

@@ -1,9 +1,12 @@
-"""Handlers for Ctrl-C and for the polite request to end."""
+"""Ctrl-C and the polite request to end: handlers, and folders that end with them."""
 
 import contextlib
+import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 
@@ -32,3 +35,28 @@ def handled_by(
     finally:
         for number, former in before.items():
             signal.signal(number, former)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Makes a folder that is gone at the end, whenever a signal brings that about.
+
+    ``tempfile.TemporaryDirectory`` leaves it behind if one comes just when the folder
+    has been made.
+
+    Args:
+        parent: Where to make it.
+        prefix: Of its name.
+
+    Yields:
+        The folder, which nobody else may read.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

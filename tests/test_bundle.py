@@ -26,6 +26,7 @@ from pocketseq.export.contract import (
     GOLDEN_BEAM,
     LICENSES,
     MANIFEST,
+    MODEL_CARD,
     OUTPUTS,
     README,
     SAVED_MODEL,
@@ -137,6 +138,7 @@ def test_a_good_export_passes_and_writes_every_file(report):
         GOLDEN_BEAM,
         README,
         LICENSES,
+        MODEL_CARD,
     }
     assert (report.folder / SAVED_MODEL / "saved_model.pb").is_file()
 
@@ -151,6 +153,30 @@ def test_the_report_has_a_row_for_keras_and_for_each_file(report):
     # Greedy and beam, of both lengths, and of the SavedModel.
     assert len(report.notes) == 6
     assert all(" 0 differences, " in note for note in report.notes)
+
+
+def test_the_card_tells_data_licence_quality_limits_and_the_hash_of_each_file(report):
+    card = (report.folder / MODEL_CARD).read_text(encoding="utf-8")
+    assert "`train.tsv`, 600 pairs" in card and "Licence" in card
+    for file in report.files:
+        wer, per = (f"{file.dev[metric]:.2f}" for metric in ("wer", "per"))
+        assert f"| {file.name} | dev | {wer} | {per} |" in card
+    assert "cut after 16 code points, answers after 24" in card
+    for recipe in RECIPES:
+        data = (report.folder / tflite_name(recipe)).read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        assert f"`{tflite_name(recipe)}`: SHA-256\n  `{sha256}`" in card
+
+
+def test_each_file_holds_the_card_of_its_own_weights(path, recipe, report):
+    (row,) = [file for file in report.files if file.name == recipe]
+    with zipfile.ZipFile(path) as archive:
+        card = archive.read(MODEL_CARD).decode()
+        start = min(entry.header_offset for entry in archive.infolist())
+    sha256 = hashlib.sha256(path.read_bytes()[:start]).hexdigest()
+    assert sha256 in card
+    assert f"| {recipe} | dev | {row.dev['wer']:.2f} |" in card
+    assert not any(f"| {other} | dev" in card for other in {*RECIPES} - {recipe})
 
 
 def test_files_are_the_smaller_the_fewer_bits_and_lose_little(report):
@@ -479,7 +505,7 @@ def test_force_replaces_an_older_export(small_run, tmp_path):
     report = export_bundle(small_run, options, output=old, force=True)
     assert report.passed
     assert {path.name for path in old.iterdir()} == {
-        SAVED_MODEL, MANIFEST, LICENSES
+        SAVED_MODEL, MANIFEST, LICENSES, MODEL_CARD,
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

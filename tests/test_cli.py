@@ -557,7 +557,7 @@ def saved_model(model, tmp_path_factory):
     assert "with a beam of 3: 0 differences" in result.stdout
     assert "writing and checking the SavedModel" in result.stderr
     assert {path.name for path in folder.iterdir()} == {
-        "saved_model", "manifest.json", "LICENSES.md",
+        "saved_model", "manifest.json", "LICENSES.md", "MODEL_CARD.md",
     }  # fmt: skip
     return ["--model", folder / "saved_model"]
 

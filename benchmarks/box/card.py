@@ -4,7 +4,6 @@ References: Mitchell et al. 2019, "Model cards for model reporting".
 """
 
 import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from string import Template
 from typing import Any
 
 from box.entries import Entry
+from pocketseq.export.card import described_metrics, filled, listed, table_row
 from pocketseq.export.contract import Manifest, ModelFile
 from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.analysis.analysis import Analysis
@@ -20,9 +20,6 @@ from pocketseq.pipeline.evaluation import METRICS
 from pocketseq.pipeline.reports.findings import findings
 from pocketseq.pipeline.reports.signs import visible_spaces
 from pocketseq.pipeline.translation import Translation
-
-#: The name of a card in the folder of its model.
-CARD = "MODEL_CARD.md"
 
 _WIDTH = 88
 
@@ -37,13 +34,6 @@ _USES = {
         "forms and search: one name per call, offline. Not for documents where a "
         "spelling is binding."
     ),
-}
-
-_METRICS = {
-    "wer": "WER: percent of texts that are not exactly right",
-    "per": "PER: edits per 100 symbols of the closest right answer",
-    "exact": "EXACT: percent of texts that are exactly right",
-    "cer": "CER: edits per 100 characters of the closest right answer",
 }
 
 _BY_HASH = (
@@ -87,10 +77,10 @@ def model_card(
     template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
     return Template(template).substitute(
         name=entry.name,
-        summary=_filled(entry.summary),
+        summary=filled(entry.summary),
         examples="\n".join(map(_example, measured.examples)),
         model=_model(entry, manifest, measured.weights),
-        use=_filled(_USES[manifest.task]),
+        use=filled(_USES[manifest.task]),
         data=_data(entry, manifest, measured),
         quality=_quality(manifest, measured),
         limits=_limits(entry, manifest, measured),
@@ -110,7 +100,7 @@ def _model(entry: Entry, manifest: Manifest, weights: int) -> str:
     searches = "greedy"
     if manifest.beam_size:
         searches += f", or with a beam of {manifest.beam_size} and as many answers"
-    return _listed(
+    return listed(
         [
             f"**File**: `{file.file}`, {file.bytes:,} bytes; text in, text out, from "
             f"TFLite {file.minimum_runtime} on. `README.md` says how an app calls it.",
@@ -139,7 +129,7 @@ def _dictionary(entry: Entry, file: ModelFile) -> str:
 def _data(entry: Entry, manifest: Manifest, measured: Measured) -> str:
     used = manifest.recipe["data"]
     texts = measured.texts
-    return _listed(
+    return listed(
         [
             f"**Training**: `{used['train']}`, {texts['train']:,} different texts.",
             f"**Dev**, which chose the weights: `{used['dev']}`, {texts['dev']:,}. "
@@ -154,26 +144,26 @@ def _quality(manifest: Manifest, measured: Measured) -> str:
     metric = measured.plain["test"].metric
     names = [metric, METRICS[metric].beside]
     titles = [names[0].upper(), "95 %", names[1].upper()]
-    table = [_row("set", "texts", *titles), "|---|" + "---:|" * 4]
+    table = [table_row("set", "texts", *titles), "|---|" + "---:|" * 4]
     for part, analysis in measured.plain.items():
         (answers,) = analysis.models
         table.append(
-            _row(part, *_figures(answers.result, names, answers.intervals[metric]))
+            table_row(part, *_figures(answers.result, names, answers.intervals[metric]))
         )
     if manifest.models[DEFAULT].exceptions:
         for part, result in measured.shipped.items():
             ends = result["intervals"][metric]
             table.append(
-                _row(f"{part}, with dictionary", *_figures(result, names, ends))
+                table_row(f"{part}, with dictionary", *_figures(result, names, ends))
             )
-    said = "; ".join(_METRICS[name] for name in names)
+    said = described_metrics(names)
     text = f"Of the int8 file, greedily, on texts that training has not seen. {said}."
     if manifest.models[DEFAULT].exceptions:
         text += (
             " The first lines leave the dictionary out: so good is the model where it "
             "has to guess."
         )
-    return f"{_filled(text)}\n\n" + "\n".join(table)
+    return f"{filled(text)}\n\n" + "\n".join(table)
 
 
 def _figures(
@@ -184,15 +174,11 @@ def _figures(
     return [f"{result['examples']:,}", first, f"{low:.1f} to {high:.1f}", second]
 
 
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _limits(entry: Entry, manifest: Manifest, measured: Measured) -> str:
     longest = manifest.source.max_code_points
     shown = [str(one.striptags()) for one in findings(measured.plain["test"])]
     return (
-        _listed(
+        listed(
             [
                 *entry.limits,
                 f"Texts are cut after {longest} code points. Characters that training "
@@ -201,7 +187,7 @@ def _limits(entry: Entry, manifest: Manifest, measured: Measured) -> str:
             ]
         )
         + "\n\nOn the test texts, without the dictionary:\n\n"
-        + _listed(shown)
+        + listed(shown)
     )
 
 
@@ -214,7 +200,7 @@ def _made(manifest: Manifest, commands: Sequence[Sequence[str]]) -> str:
         f"kept. `make models` runs the commands, measures the files and writes this "
         f"card:"
     )
-    return f"{_filled(said)}\n\n```sh\n{lines}\n```"
+    return f"{filled(said)}\n\n```sh\n{lines}\n```"
 
 
 def _command(words: Sequence[str]) -> str:
@@ -225,17 +211,3 @@ def _command(words: Sequence[str]) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return " \\\n  ".join(lines)
-
-
-def _listed(items: Sequence[str]) -> str:
-    return "\n".join(
-        textwrap.fill(
-            one, _WIDTH, initial_indent="- ", subsequent_indent="  ",
-            break_long_words=False, break_on_hyphens=False,
-        )
-        for one in items
-    )  # fmt: skip
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)

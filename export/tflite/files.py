@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 
+from pocketseq.export.card import model_card
 from pocketseq.export.checks.exactness import (
     check_exactness,
     check_others,
@@ -17,6 +18,7 @@ from pocketseq.export.checks.exactness import (
 from pocketseq.export.checks.gate import check_equality, check_loss, dev_loss
 from pocketseq.export.checks.verification import translate_timed
 from pocketseq.export.contract import (
+    MODEL_CARD,
     OUTPUTS,
     SOURCE_VOCABULARY,
     TARGET_VOCABULARY,
@@ -55,6 +57,9 @@ logger = logging.getLogger(__name__)
 
 #: Runtimes from here on load and compute rightly what ``compatible`` makes.
 COMPATIBLE_RUNTIME = "2.14.0"
+
+# What the checksum inside a file is of.
+_HASHED = "The file up to the ZIP that this card is in"
 
 #: Makes the float32 model that a recipe starts from, with exceptions or without.
 _Convert = Callable[[Recipe, ExceptionTable | None], bytes]
@@ -150,8 +155,12 @@ class _File:
         model, refused = self._ready(converted, None)
         if not refused.passed:
             return refused
-        self._write(model, Exceptions(0, 0) if self.dictionary else None)
+        exceptions = Exceptions(0, 0) if self.dictionary else None
+        self._write(model, exceptions)
         row, dev, outcome = self._checked()
+        # Once more: the card inside tells what was measured of the file.
+        self._write(model, exceptions, row)
+        outcome += Outcome({self.name: _entry(self.path, row)}, (row,))
         if outcome.passed and self.dictionary:
             return outcome + self._with_exceptions(
                 self.dictionary, converted, len(model), row, dev
@@ -185,8 +194,7 @@ class _File:
             if not refused.passed:
                 return refused
             exceptions = Exceptions(len(wrong), len(model) - plain_size)
-            self._write(model, exceptions)
-            row.bytes = self.path.stat().st_size
+            self._write(model, exceptions, row)
             found, row.milliseconds = self._translated([one.source for one in dev])
             outcome += check_others(self.name, self.trained, wrong, dev, found)
         outcome += check_exactness(
@@ -219,18 +227,36 @@ class _File:
             )
         return model, Outcome()
 
-    def _write(self, model: bytes, exceptions: Exceptions | None) -> None:
-        """Writes a model as a file that describes itself."""
+    def _write(
+        self,
+        model: bytes,
+        exceptions: Exceptions | None,
+        row: FileReport | None = None,
+    ) -> None:
+        """Writes a model as a file that describes itself.
+
+        Args:
+            model: All that a runtime reads of it.
+            exceptions: Those in its table; None: it has none.
+            row: What was measured of it, which its card tells and which learns its
+                size; None: nothing yet, and it has no card.
+        """
         keras = self.trained.keras
-        vocabularies = {
+        files: dict[str, str | Callable[[str], str]] = {
             SOURCE_VOCABULARY: vocabulary_text(keras.source_tokenizer.pieces),
             TARGET_VOCABULARY: vocabulary_text(keras.target_tokenizer.pieces),
         }
         manifest = manifest_of(self.trained, self.options)
         manifest = replace(manifest, exceptions=exceptions)
-        attached = attach_metadata(model, manifest, vocabularies)
+        if row is not None:
+            files[MODEL_CARD] = lambda sha256: model_card(
+                self.trained, manifest, [row], {_HASHED: sha256}
+            )
+        attached = attach_metadata(model, manifest, files)
         with writing(self.path):
             self.path.write_bytes(attached)
+        if row is not None:
+            row.bytes = len(attached)
 
     def _translated(self, texts: Sequence[str]) -> tuple[list[Translation], float]:
         """Returns translations of texts, and the milliseconds per text."""
@@ -245,7 +271,7 @@ class _File:
         """
         logger.info("checking %s", self.name)
         trained = self.trained
-        row, actual = FileReport(self.name, self.path.stat().st_size), {}
+        row, actual = FileReport(self.name), {}
         for part, (references, _) in trained.sets.items():
             actual[part], milliseconds = self._translated(list(references))
             if part == "dev":
@@ -261,8 +287,7 @@ class _File:
             part: trained.quality(part, texts) for part, texts in actual.items()
         }
         row.dev, row.test = qualities["dev"], qualities.get("test", {})
-        models = {self.name: _entry(self.path, row)}
-        return row, actual["dev"], Outcome(models, rows=(row,)) + found
+        return row, actual["dev"], found
 
     def _equals_keras(self) -> Outcome:
         outcome = Outcome()

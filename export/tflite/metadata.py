@@ -5,7 +5,7 @@ The convention is a FlatBuffer of its own, published as ``metadata_schema.fbs`` 
 schema's names and the order of its slots.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from pocketseq.export.contract import (
     ALIGNMENT,
     MANIFEST,
+    MODEL_CARD,
     SCORE,
     SOURCE_VOCABULARY,
     TARGET_VOCABULARY,
@@ -39,6 +40,10 @@ _MIN_PARSER_VERSION = "1.0.1"
 
 _FILES = {
     MANIFEST: ("What the model is and how to call it, as JSON.", _DESCRIPTIONS),
+    MODEL_CARD: (
+        "Data, licence, quality and limits of the model, for people.",
+        _DESCRIPTIONS,
+    ),
     SOURCE_VOCABULARY: (
         "The pieces of the source, one a line in the order of ids, escaped as in JSON.",
         _VOCABULARY,
@@ -102,7 +107,7 @@ class _ModelMetadata(NamedTuple):
 def attach_metadata(
     model_bytes: bytes,
     manifest: Manifest,
-    files: Mapping[str, str],
+    files: Mapping[str, str | Callable[[str], str]],
     *,
     version: str = "1",
 ) -> bytes:
@@ -114,7 +119,8 @@ def attach_metadata(
     Args:
         model_bytes: A ``.tflite`` model, its outputs in the order of the manifest.
         manifest: The description of the model.
-        files: The other files, ``{name: text}``, names as an export gives them.
+        files: The other files, ``{name: text}``, names as an export gives them; a
+            function returns the text for that SHA-256.
         version: The version of the model, in whatever scheme its maker uses.
 
     Raises:
@@ -126,8 +132,13 @@ def attach_metadata(
     metadata = metadata_bytes(manifest, names, subgraphs, version=version)
     _metadata_buffer(model).data = np.frombuffer(metadata, np.uint8)
     flatbuffer = packed(model)
-    manifest = replace(manifest, flatbuffer_sha256=checksum(flatbuffer))
-    return attach_files(flatbuffer, {MANIFEST: manifest.to_json(), **files})
+    sha256 = checksum(flatbuffer)
+    manifest = replace(manifest, flatbuffer_sha256=sha256)
+    texts = {
+        name: text if isinstance(text, str) else text(sha256)
+        for name, text in files.items()
+    }
+    return attach_files(flatbuffer, {MANIFEST: manifest.to_json(), **texts})
 
 
 def metadata_bytes(

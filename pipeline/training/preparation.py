@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -42,6 +41,7 @@ from pocketseq.pipeline.runs import (
     write_arrays,
     write_atomically,
 )
+from pocketseq.pipeline.signals import temporary_folder
 from pocketseq.pipeline.text.counts import percent
 from pocketseq.pipeline.text.tokenizers import Tokenizer
 from pocketseq.pipeline.training.cluster import Alone, Workers, share
@@ -175,13 +175,13 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
     One that is there, empty, is filled: a mount point cannot be replaced.
     """
-    with writing(folder):
-        exists = folder.is_dir()
-        near = folder if exists else folder.parent
-        near.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=near, prefix=".run-")
-    with temporary as name:
-        made = Path(name) / "run"
+    with contextlib.ExitStack() as stack:
+        with writing(folder):
+            exists = folder.is_dir()
+            near = folder if exists else folder.parent
+            near.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(temporary_folder(near, ".run-"))
+        made = temporary / "run"
         made.mkdir()
         yield made
         with writing(folder):
