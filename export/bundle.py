@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from pocketseq.export.apps import write_apps
 from pocketseq.export.checks.golden import (
     LEAST,
     GoldenFile,
@@ -121,7 +122,10 @@ def write_bundle(run: Run, options: Options, folder: Path) -> Report:
     if outcome.passed and outcome.models:
         outcome += _write_golden_lines(trained, options, outcome, folder)
     if outcome.passed:
-        _describe(trained, manifest_of(trained, options, outcome.models), folder)
+        manifest = manifest_of(trained, options, outcome.models)
+        _describe(trained, manifest, folder)
+        if manifest.models:
+            write_apps(manifest, options.apps, folder)
     return Report(
         folder, trained.config.metric, outcome.rows, outcome.failures, outcome.notes
     )

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pocketseq.export.apps import FOLDER as APPS
+from pocketseq.export.apps import foreign_files
 from pocketseq.export.contract import (
     LICENSES,
     MANIFEST,
@@ -21,7 +23,7 @@ from pocketseq.pipeline.errors import UserError, writing
 
 # Patterns of the names that an export writes.
 _WRITTEN = (
-    MANIFEST, "golden*.jsonl", README, LICENSES, tflite_name("*"), SAVED_MODEL,
+    MANIFEST, "golden*.jsonl", README, LICENSES, tflite_name("*"), SAVED_MODEL, APPS,
 )  # fmt: skip
 
 # Of the folder that an export works in; one that was killed may have left such a
@@ -52,12 +54,16 @@ def refuse_to_destroy(folder: Path, *, force: bool) -> None:
     names = sorted(path.name for path in _contents(folder))
     if names and not _is_manifest(folder / MANIFEST):
         raise UserError(f"{folder}: no export is in it, expected another --output")
-    for name in names:
-        if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN):
-            raise UserError(
-                f"{folder / name}: no export has written it, expected it to be "
-                f"elsewhere, or another --output"
-            )
+    foreign = [
+        folder / name
+        for name in names
+        if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN)
+    ]
+    for path in (*foreign, *foreign_files(folder / APPS)):
+        raise UserError(
+            f"{path}: no export has written it, expected it to be "
+            f"elsewhere, or another --output"
+        )
 
 
 def _contents(folder: Path) -> Iterator[Path]:

@@ -22,6 +22,8 @@ from pocketseq.export.contract import (
 )
 from pocketseq.export.recipes import DEFAULT
 
+_TEMPLATE = Path(__file__).parent / "templates" / "bundle_readme.md"
+
 # A text of this length shows what the model does and is read at a glance.
 _EXAMPLE_LENGTH = 5
 
@@ -84,7 +86,7 @@ def bundle_readme(
     # The file that an app would ship, which the lines to copy name.
     recipe = DEFAULT if DEFAULT in models else next(iter(models))
     source, target = example
-    template = Path(__file__).with_name("bundle_readme.md").read_text(encoding="utf-8")
+    template = _TEMPLATE.read_text(encoding="utf-8")
     return Template(template).substitute(
         name=manifest.name,
         task=manifest.task,
