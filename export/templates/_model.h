@@ -4,16 +4,19 @@
 
 #include "pocketseq.h"
 
+static const pocketseq_signature {{ snake }}_signatures[] = {
+    /* source and target length in code points, hypotheses */
+{% for name, source, target, hypotheses in signatures %}
+    {"{{ name }}", {{ source }}, {{ target }}, {{ hypotheses }}},
+{% endfor %}
+};
+
 static const pocketseq_description {{ snake }}_model = {
     "{{ model.file }}",
     {{ model.bytes }},
     "{{ model.sha256 }}",
     {{ signatures | length }},
-    {
-{% for name, source, target, hypotheses in signatures %}
-        {"{{ name }}", {{ source }}, {{ target }}, {{ hypotheses }}},
-{% endfor %}
-    },
+    {{ snake }}_signatures,
 };
 
 #endif
