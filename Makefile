@@ -58,7 +58,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pocketseq
-	$(BIN)/mypy tests benchmarks examples docs/conf.py
+	$(BIN)/mypy apps/python tests benchmarks examples docs/conf.py
 
 # The guide pages and an API reference, in build/docs/index.html. Warnings are errors.
 docs: $(VENV)/installed-docs

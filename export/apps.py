@@ -1,16 +1,14 @@
-"""The sources that an app copies: for each platform a wrapper, and what describes a model.
+"""The sources that an app copies: for each platform a wrapper, and a description.
 
 A wrapper stands in ``apps/``, the same for all models. What it has to know of one, the
-file and its signatures, is written from the manifest: in Kotlin, Swift and C as a source
-of a few lines; on the web and in Python the manifest itself is read. Imports no
-TensorFlow.
+file and its signatures, is written from the manifest: in Kotlin, Swift and C as a short
+source; on the web and in Python the manifest itself is read. Imports no TensorFlow.
 """
 
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import jinja2
@@ -33,7 +31,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 class _Platform:
     """What an app for one platform copies.
 
-    ``sources``: the wrapper, files of the platform's folder in ``apps/``.
+    ``sources``: the wrapper, files in the platform's folder in ``apps/``; a bundle has
+    them side by side.
     ``description``: what describes a model, a template whose name becomes the file's,
     with the model's name for ``model``; None: the manifest does.
     """
@@ -45,8 +44,10 @@ class _Platform:
 #: By name, in the order in which they are listed.
 PLATFORMS: Mapping[str, _Platform] = {
     "web": _Platform(("pocketseq.js", "worker.js")),
-    "android": _Platform(("Pocketseq.kt",), "Model.kt"),
-    "ios": _Platform(("Pocketseq.swift",), "Model.swift"),
+    "android": _Platform(
+        ("pocketseq/Pocketseq.kt", "pocketseq/LiteRtRuntime.kt"), "Model.kt"
+    ),
+    "ios": _Platform(("Sources/Pocketseq.swift",), "Model.swift"),
     "c": _Platform(("pocketseq.h", "pocketseq.c"), "_model.h"),
     "python": _Platform(("pocketseq_model.py",)),
 }
@@ -86,7 +87,7 @@ def write_apps(manifest: Manifest, platforms: Iterable[str], folder: Path) -> No
         with writing(place):
             place.mkdir(parents=True)
             for source in (*PLATFORMS[name].sources, _README):
-                shutil.copyfile(_APPS / name / source, place / source)
+                shutil.copyfile(_APPS / name / source, place / Path(source).name)
             if template := PLATFORMS[name].description:
                 path = place / description_name(manifest.name, template)
                 path.write_text(description(manifest, template), encoding="utf-8")
@@ -141,15 +142,31 @@ def _identifiers(name: str) -> tuple[str, str, str]:
 
 
 def foreign_files(folder: Path) -> Iterator[Path]:
-    """Yields what is in the ``apps`` of a bundle and no export has written."""
+    """Yields what is in the ``apps`` of a bundle and no export has written.
+
+    Args:
+        folder: Of the bundle, ``apps``; it need not exist.
+    """
+    if folder.is_symlink() or folder.is_file():
+        yield folder
+        return
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
-            continue
-        if not any(
-            path.parent == folder / name and fnmatchcase(path.name, pattern)
-            for name, platform in PLATFORMS.items()
-            for pattern in (
-                *platform.sources, _README, f"*{platform.description or _README}",
-            )
-        ):  # fmt: skip
+        is_folder = path.is_dir() and not path.is_symlink()
+        if path.parent == folder:
+            is_ours = is_folder and path.name in PLATFORMS
+        else:
+            is_ours = not is_folder and path.parent.parent == folder
+            is_ours = is_ours and _is_written(path.name, path.parent.name)
+        if not is_ours:
             yield path
+
+
+def _is_written(name: str, platform: str) -> bool:
+    """Whether a file has a name that an export writes for a platform."""
+    if platform not in PLATFORMS:
+        return False
+    sources = (*PLATFORMS[platform].sources, _README)
+    description = PLATFORMS[platform].description
+    return name in {Path(source).name for source in sources} or (
+        description is not None and name.endswith(description)
+    )

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-# How many texts a model remembers the answers of.
-_REMEMBERED = 4096
+# How many answers a model remembers.
+_REMEMBERED = 1024
 
 # The code points with the Unicode property White_Space.
 _WHITESPACE = re.compile(
@@ -70,8 +70,8 @@ class Model:
         dictionary: ``{text: its answer}``, which come before the model's own.
 
     Raises:
-        ModelError: The folder is not whole, or a file is not the one that the manifest
-            describes.
+        ModelError: The folder is not whole, a file is not the one that the manifest
+            describes, or the runtime cannot run it.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Model:
             if not name.startswith("translate_beam")
         }
         self._beams = {name for name in signatures if name.startswith("translate_beam")}
-        # By content: a file that is cut off while it is mapped ends the process.
-        self._interpreter = Interpreter(model_content=data, num_threads=1)
+        self._interpreter = _opened(Path(folder) / entry["file"], data)
+        self._runners: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._answers = functools.lru_cache(_REMEMBERED)(self._run)
 
@@ -119,10 +119,10 @@ class Model:
         return list(self._ask(text, beam=True))
 
     def _ask(self, text: str, beam: bool) -> tuple[Translation, ...]:
-        source = _cut(_nfc(text), max(self._lengths))
-        if source in self._dictionary:
-            return (_by_heart(source, self._dictionary[source]),)
-        return self._answers(source, beam)
+        whole = _nfc(text)
+        if whole in self._dictionary:
+            return (_by_heart(whole, self._dictionary[whole]),)
+        return self._answers(_cut(whole, max(self._lengths)), beam)
 
     def _run(self, source: str, beam: bool) -> tuple[Translation, ...]:
         length = min(one for one in self._lengths if one >= len(source))
@@ -132,8 +132,9 @@ class Model:
         if beam:
             name = name.replace("translate", "translate_beam", 1)
         with self._lock:
-            outputs = self._interpreter.get_signature_runner(name)(text=row)
-            outputs = {key: np.array(value) for key, value in outputs.items()}
+            if name not in self._runners:
+                self._runners[name] = self._interpreter.get_signature_runner(name)
+            outputs = self._runners[name](text=row)
         found = []
         for codes, score, shares in zip(
             outputs["text"], outputs["score"], outputs["alignment"], strict=True
@@ -141,7 +142,9 @@ class Model:
             if score < _NO_SCORE:
                 break
             answer = "".join(map(chr, codes)).split("\0", 1)[0]
-            alignment = shares[: len(answer), : len(source)]
+            # A copy, which does not keep the padding, and which nobody may change.
+            alignment = shares[: len(answer), : len(source)].copy()
+            alignment.flags.writeable = False
             found.append(Translation(answer, float(score), source, alignment))
         return tuple(found)
 
@@ -152,11 +155,13 @@ def _described(folder: Path, recipe: str | None) -> tuple[dict, dict]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         models, signatures = manifest["models"], manifest["signatures"]
-        entry = models[recipe or ("int8" if "int8" in models else min(models))]
-        assert {"file", "bytes", "sha256"} <= set(entry) and signatures
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        names = list(models)
+        chosen = recipe or ("int8" if "int8" in names else names[0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ModelError(f"{path}: expected the manifest of an export") from error
-    return entry, signatures
+    if chosen not in names:
+        raise ModelError(f"{path}: no {chosen}, expected one of {', '.join(names)}")
+    return models[chosen], signatures
 
 
 def _checked_bytes(path: Path, entry: Mapping[str, Any]) -> bytes:
@@ -176,7 +181,16 @@ def _checked_bytes(path: Path, entry: Mapping[str, Any]) -> bytes:
     return data
 
 
+def _opened(path: Path, data: bytes) -> Interpreter:
+    # By content: a file that is cut off while it is mapped ends the process.
+    try:
+        return Interpreter(model_content=data, num_threads=1)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: the runtime cannot run it: {error}") from error
+
+
 def _nfc(text: str) -> str:
+    """Returns a text in NFC, up to its first U+0000."""
     whole = unicodedata.normalize("NFC", text.split("\0", 1)[0])
     return _LONE_SURROGATE.sub("\ufffd", whole)
 
@@ -188,9 +202,10 @@ def _cut(text: str, longest: int) -> str:
     # The whitespace itself need not fit.
     spaces = list(_WHITESPACE.finditer(text[: longest + 1]))
     whole = text[: spaces[-1].start()] if spaces else ""
-    return whole if whole.strip() else text[:longest]
+    return whole or text[:longest]
 
 
 def _by_heart(source: str, answer: str) -> Translation:
+    """Returns an answer from a dictionary, which came evenly from all of the source."""
     even = np.full((len(answer), len(source)), 1 / max(len(source), 1), np.float32)
     return Translation(answer, 0.0, source, even)

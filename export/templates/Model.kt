@@ -7,6 +7,7 @@ val {{ camel }}Model = ModelDescription(
     bytes = {{ model.bytes }},
     sha256 = "{{ model.sha256 }}",
     signatures = listOf(
+        // Source and target length in code points, hypotheses.
 {% for name, source, target, hypotheses in signatures %}
         Signature("{{ name }}", {{ source }}, {{ target }}, {{ hypotheses }}),
 {% endfor %}

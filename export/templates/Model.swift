@@ -6,7 +6,9 @@ public let {{ camel }}Model = ModelDescription(
     sha256: "{{ model.sha256 }}",
     signatures: [
 {% for name, source, target, hypotheses in signatures %}
-        Signature(name: "{{ name }}", sourceLength: {{ source }}, targetLength: {{ target }}, hypotheses: {{ hypotheses }}),
+        Signature(
+            name: "{{ name }}", sourceLength: {{ source }}, targetLength: {{ target }},
+            hypotheses: {{ hypotheses }}),
 {% endfor %}
     ]
 )

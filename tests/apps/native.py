@@ -2,14 +2,13 @@
 
 Needs Debian on x86-64 with gcc, clang (and its ``libclang-rt-*-dev``), a JDK,
 ``libutf8proc-dev``, ``gcc-aarch64-linux-gnu`` and ``qemu-user-static``; and
-``npm ci --prefix tests/apps --ignore-scripts``, which brings Kotlin's compiler. Its name
-keeps it out of the usual suite: name the file to pytest.
+``npm ci --prefix tests/apps --ignore-scripts``, which brings Kotlin's compiler. Its
+name keeps it out of the usual suite: name the file to pytest.
 
-What is expected comes from the golden lines, and from the wrapper for Python in the same
-environment.
+What is expected comes from the golden lines, and from the wrapper for Python in the
+same environment.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -73,6 +72,7 @@ def lines_of(path):
 def python_wrapper():
     path = APPS / "python" / "pocketseq_model.py"
     spec = importlib.util.spec_from_file_location("pocketseq_model", path)
+    assert spec and spec.loader
     sys.modules["pocketseq_model"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -82,7 +82,8 @@ def python_wrapper():
 def small_bundle(trained_run, tmp_path_factory):
     """A bundle with several lengths and a beam.
 
-    The default is the longest: golden lines hold for it, and wrappers call the shortest.
+    Golden lines are those of the default, here the longest; wrappers call the
+    shortest that holds a text.
     """
     folder = tmp_path_factory.mktemp("small") / "bundle"
     options = Options(beam_size=3, lengths=(32, 8, 16), max_loss=10, apps=())
@@ -245,9 +246,7 @@ def c_calls(calls):
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_c_answers_as_golden_lines_and_python_do(
-    bundle, c_calls, compiler, tmp_path
-):
+def test_c_answers_as_golden_lines_and_python_do(bundle, c_calls, compiler, tmp_path):
     program = compile_c(
         bundle, tmp_path / "calls", "-O2", HERE / "calls.c", APPS / "c/pocketseq.c",
         "-lutf8proc", compiler=compiler,
@@ -424,3 +423,98 @@ def test_the_example_in_c_answers_line_by_line(tmp_path):
     shutil.copy(model_file(bundle), tmp_path)
     output = run(program, cwd=tmp_path, input="phone\npocket\n")
     assert output == "F OW1 N\nP AA1 K AH0 T\n"
+
+
+# Kotlin.
+
+
+def kotlinc(output, *sources, classpath=()):
+    library = MODULES / "kotlin-compiler" / "lib"
+    if not library.is_dir():
+        pytest.fail(f"{library}: not there, expected npm ci --prefix tests/apps")
+    run(
+        "java", "-cp", library / "kotlin-compiler.jar",
+        "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-Werror",
+        "-kotlin-home", library.parent, "-no-reflect", "-classpath",
+        joined(*classpath, library / "kotlin-test.jar"), "-d", output, *sources,
+    )  # fmt: skip
+    return output
+
+
+def joined(*classpath):
+    return os.pathsep.join(map(str, classpath))
+
+
+@pytest.fixture(scope="module")
+def kotlin(small_bundle, tmp_path_factory):
+    """The wrapper and its tests, compiled with stubs of LiteRT, as a classpath."""
+    work = tmp_path_factory.mktemp("kotlin")
+    stubs = work / "stubs"
+    sources = sorted(HERE.with_name("android").glob("src/**/*.java"))
+    run("javac", "-Xlint:all", "-Werror", "-d", stubs, *sources)
+    model = described(small_bundle, PLATFORMS["android"].description, work)
+    wrapper = [APPS / "android" / path for path in PLATFORMS["android"].sources]
+    classes = kotlinc(
+        work / "classes.jar", *wrapper, model, *(HERE / "kotlin").glob("*.kt"),
+        classpath=[stubs],
+    )  # fmt: skip
+    library = MODULES / "kotlin-compiler" / "lib"
+    return joined(
+        classes, stubs, library / "kotlin-stdlib.jar", library / "kotlin-test.jar"
+    )
+
+
+def test_kotlin_reads_cuts_remembers_refuses_and_can_be_cancelled(kotlin, tmp_path):
+    output = run("java", "-cp", kotlin, "pocketseq.tests.UnitsKt", tmp_path / "model")
+    assert len(output.splitlines()) == 11
+
+
+def write_table(folder, wrapper, calls, path):
+    """Writes what the model's signatures answer, for a runtime that looks it up."""
+    model = wrapper.Model(folder)
+    lines = set()
+    for (with_beam, _), expected in zip(calls, calls.expected, strict=True):
+        source = expected[0].source
+        length = min(one for one in model._lengths if one >= len(source))
+        name = model._lengths[length]
+        if with_beam:
+            name = name.replace("translate", "translate_beam", 1)
+        fields = [name, codes_of(source)]
+        for one in expected:
+            shares = " ".join(map(str, one.alignment.flat))
+            fields += [repr(one.score), codes_of(one.text), shares]
+        lines.add("\t".join(fields))
+    path.write_text("".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8")
+
+
+def codes_of(text):
+    return " ".join(str(ord(character)) for character in text)
+
+
+def test_kotlin_answers_as_golden_lines_and_python_do(
+    small_bundle, python_wrapper, kotlin, tmp_path
+):
+    calls = Calls(small_bundle, python_wrapper)
+    write_table(small_bundle, python_wrapper, calls, tmp_path / "table")
+    lines = [
+        f"{'best' if beam else 'translate'} "
+        f"{text.encode('utf-16-be', 'surrogatepass').hex()}\n"
+        for beam, text in calls
+    ]
+    output = run(
+        "java", "-cp", kotlin, "pocketseq.tests.MainKt", model_file(small_bundle),
+        tmp_path / "table", 2, input="".join(lines),
+    )  # fmt: skip
+    answers = [[*answers_in(line)] for line in output.split("\n")[:-1]]
+    assert calls.check(answers[::2], tolerance=1e-6) == 0
+    assert calls.check(answers[1::2], tolerance=1e-6) == 0
+
+
+def test_the_screen_of_the_android_project_compiles_with_stubs(kotlin, tmp_path):
+    folder = APPS / "android/app/src/main/kotlin/pocketseq/example"
+    bundle = ROOT / "models/english-pronunciation"
+    model = described(bundle, PLATFORMS["android"].description, tmp_path)
+    kotlinc(
+        tmp_path / "app.jar", model, *folder.glob("*.kt"), *HERE.glob("stubs/*.kt"),
+        classpath=[kotlin],
+    )  # fmt: skip
