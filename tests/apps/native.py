@@ -1,6 +1,6 @@
 """Compiles and runs the C and Kotlin wrappers in ``apps/``.
 
-Needs Debian on x86-64 with gcc, clang (and its ``libclang-rt-*-dev``), a JDK,
+Needs Debian on x86-64 with gcc, clang, ``libclang-rt-dev``, a JDK,
 ``libutf8proc-dev``, ``gcc-aarch64-linux-gnu`` and ``qemu-user-static``; and
 ``npm ci --prefix tests/apps --ignore-scripts``, which brings Kotlin's compiler. Its
 name keeps it out of the usual suite: name the file to pytest.
