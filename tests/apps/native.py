@@ -414,6 +414,14 @@ def test_the_text_side_of_c_withstands_a_fuzzer(tmp_path):
     assert not list(tmp_path.glob("crash-*")) + list(tmp_path.glob("leak-*"))
 
 
+def test_models_in_c_do_not_know_of_one_another(small_bundle, tmp_path):
+    program = compile_c(
+        small_bundle, tmp_path / "threads", *SANITIZERS, HERE / "threads.c",
+        APPS / "c/pocketseq.c", "-lutf8proc", "-pthread",
+    )  # fmt: skip
+    run(program, model_file(small_bundle))
+
+
 def test_the_example_in_c_answers_line_by_line(tmp_path):
     bundle = ROOT / "models/english-pronunciation"
     program = compile_c(
