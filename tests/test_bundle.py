@@ -470,6 +470,7 @@ texts, beams = json.load(sys.stdin)
 print(json.dumps([
     [model(text) for text in texts],
     [[one.text for one in model.best(text)] for text in beams],
+    sorted(model._runners),
 ]))
 """
 
@@ -483,9 +484,10 @@ def test_the_wrapper_in_a_bundle_calls_the_shortest_length_that_holds_a_text(rep
         [sys.executable, "-c", ANSWERED, folder, report.folder], check=True,
         input=json.dumps(texts), stdout=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
-    answers, best = json.loads(done.stdout)
+    answers, best, called = json.loads(done.stdout)
     assert answers == [line["translation"] for line in lines[0]]
     assert best == [line["translations"] for line in lines[1]]
+    assert called == sorted(SIGNATURES)
 
 
 def test_an_existing_folder_is_kept_without_force(trained_run, report):

@@ -9,6 +9,7 @@ What is expected comes from the golden lines, and from the wrapper for Python in
 same environment.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -42,7 +43,8 @@ HOSTILE = (
     "\U0001f600", "ab\U0001f600cd", "\U0010ffff" * 70, "abc" * 40, "ab " * 60,
     " " * 70, "a" + " " * 70, "abcdefgh " * 2 + "ab", "a" * 15 + "e\u0301",
     "\u05e9\u05dc", "\u200b", "a\u00a0b", "##a", "ab\0cd", "\0", "\ufffd", "\ud800a",
-    "ab cd ef ab cd ef ab", "a\x1cb " * 20,
+    "ab cd ef ab cd ef ab", "a\x1cb " * 20, "abcdefgh " * 3 + "abcde fg",
+    "abcdefgh " * 7 + "i jk",
 )  # fmt: skip
 
 # Bytes that are not UTF-8, besides those that a fuzzer finds.
@@ -412,6 +414,17 @@ def test_the_text_side_of_c_withstands_a_fuzzer(tmp_path):
     run(program, "-seed=1", f"-runs={calls}", "-max_len=256", "-print_final_stats=1",
         corpus, cwd=tmp_path)  # fmt: skip
     assert not list(tmp_path.glob("crash-*")) + list(tmp_path.glob("leak-*"))
+
+
+def test_c_hashes_any_length_and_calls_the_shortest_signature(tmp_path):
+    run(
+        "gcc", *WARNINGS, *SANITIZERS, "-Wno-unused-function", HERE / "units.c", "-o",
+        tmp_path / "units", LITERT, f"-Wl,-rpath,{LITERT.parent}", "-lutf8proc",
+    )  # fmt: skip
+    hashes = run(tmp_path / "units").split()
+    data = bytes(range(200))
+    expected = [hashlib.sha256(data[:length]).hexdigest() for length in range(201)]
+    assert hashes == expected
 
 
 def test_models_in_c_do_not_know_of_one_another(small_bundle, tmp_path):
