@@ -487,7 +487,7 @@ def test_the_wrapper_in_a_bundle_calls_the_shortest_length_that_holds_a_text(rep
     answers, best, called = json.loads(done.stdout)
     assert answers == [line["translation"] for line in lines[0]]
     assert best == [line["translations"] for line in lines[1]]
-    assert called == sorted(SIGNATURES)
+    assert {"translate", "translate_8", "translate_beam_8"} <= {*called}
 
 
 def test_an_existing_folder_is_kept_without_force(trained_run, report):
