@@ -42,11 +42,11 @@ test: $(INSTALLED)
 test-numeric: $(INSTALLED)
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest -m numeric
 
-# The lines for web, Kotlin and C in an export's README are run: needs Linux, node, npm,
-# a JDK and a C compiler.
+# The lines for web, Kotlin and C in an export's README and the wrappers in apps/ are run:
+# needs Debian, node, npm, a JDK, and what tests/apps/native.py names.
 apps: $(INSTALLED)
 	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
-	$(BIN)/python -m pytest -n0 tests/apps/platforms.py
+	$(BIN)/python -m pytest -n0 tests/apps/platforms.py tests/apps/native.py
 
 # The page of an explanation is used in real browsers: needs node, Chromium or Chrome, and
 # Firefox.
@@ -58,7 +58,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pocketseq
-	$(BIN)/mypy tests benchmarks examples docs/conf.py
+	$(BIN)/mypy apps/python tests benchmarks examples docs/conf.py
 
 # The guide pages and an API reference, in build/docs/index.html. Warnings are errors.
 docs: $(VENV)/installed-docs

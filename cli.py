@@ -725,6 +725,13 @@ def explain_command(
     "gets wrong goes into a table in it. Without FILE: those of the training corpus.",
 )
 @click.option(
+    "--apps",
+    metavar="PLATFORM,...",
+    default="web,android,ios,c,python",
+    show_default=True,
+    help="The platforms whose wrapper sources go with .tflite files, or none.",
+)
+@click.option(
     "--output",
     metavar="DIR",
     help="Where to write. [default: export in the run folder]",
@@ -740,6 +747,7 @@ def export_command(
     compatible: bool,
     max_loss: float,
     exceptions: str | None,
+    apps: str,
     output: str | None,
     force: bool,
 ) -> None:
@@ -756,6 +764,7 @@ def export_command(
         compatible=compatible,
         max_loss=max_loss,
         exceptions=exceptions == _TRAINING_CORPUS or exceptions or False,
+        apps=apps,
         output=output,
         force=force,
     )

@@ -153,7 +153,9 @@ def exported(run: Path, name: str, command: Sequence[str]) -> Path:
         if stamp.stat().st_mtime > Run(run).best_path.stat().st_mtime:
             return folder
     verb, *options = command
-    words = [verb, "--model", str(run), "--output", str(folder), "--force", *options]
+    # The wrappers for apps are beside the box already.
+    places = ["--model", str(run), "--output", str(folder), "--force", "--apps", "none"]
+    words = [verb, *places, *options]
     say(f"{run.name}: {line}")
     if subprocess.run([sys.executable, str(CLI), *words], stdout=sys.stderr).returncode:
         raise click.ClickException(f"{run.name}: {verb} has failed")
@@ -219,7 +221,8 @@ def into_box(name: str, bundle: Path, card: str, output: Path) -> int:
     with workplace(folder) as temporary:
         made = shutil.copytree(bundle, temporary / name)
         (made / MODEL_CARD).write_text(card, encoding="utf-8")
-        size = sum(path.stat().st_size for path in made.iterdir())
+        files = (path for path in made.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
         if size >= MOST_BYTES:
             raise click.ClickException(
                 f"{name}: {size:,} bytes, expected fewer than {MOST_BYTES:,}"

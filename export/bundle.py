@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from pocketseq.export.apps import write_apps
 from pocketseq.export.card import model_card
 from pocketseq.export.checks.golden import (
     LEAST,
@@ -197,6 +198,8 @@ def _describe(
     hashes = {f"`{one.file}`": one.sha256 for one in manifest.models.values()}
     card = model_card(trained, manifest, exported.rows, hashes)
     _write(folder / MODEL_CARD, card)
+    if manifest.models:
+        write_apps(manifest, options.apps, folder)
     if manifest.models:
         _write(folder / README, _readme(trained, manifest, folder))
     _write(folder / MANIFEST, manifest.to_json())

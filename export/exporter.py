@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from pocketseq.export.apps import PLATFORMS
 from pocketseq.export.contract import (
     Manifest,
     ModelFile,
@@ -49,7 +50,9 @@ class Options:
     texts in code points, the default first, ``()``: as the recipe says; ``compatible``:
     whether the files must run on runtimes back to 2.14; ``max_loss``: how many points
     of the main metric quantization may cost; ``exceptions``: the dictionary that
-    ``.tflite`` files answer exactly: a file, :data:`TRAINING_CORPUS`, or None.
+    ``.tflite`` files answer exactly: a file, :data:`TRAINING_CORPUS`, or None;
+    ``apps``: the platforms whose wrappers go with them, of
+    :data:`pocketseq.export.apps.PLATFORMS`.
     """
 
     recipes: tuple[str, ...] = (DEFAULT,)
@@ -59,6 +62,7 @@ class Options:
     compatible: bool = False
     max_loss: float = 0.5
     exceptions: str | None = None
+    apps: tuple[str, ...] = tuple(PLATFORMS)
 
     @property
     def beams(self) -> tuple[int | None, ...]:

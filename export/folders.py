@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pocketseq.export.apps import FOLDER as APPS
+from pocketseq.export.apps import foreign_files
 from pocketseq.export.contract import (
     LICENSES,
     MANIFEST,
@@ -23,7 +25,7 @@ from pocketseq.pipeline.signals import temporary_folder
 # Patterns of the names that an export writes.
 _WRITTEN = (
     MANIFEST, "golden*.jsonl", README, LICENSES, MODEL_CARD, tflite_name("*"),
-    SAVED_MODEL,
+    SAVED_MODEL, APPS,
 )  # fmt: skip
 
 # Of the folder that an export works in; one that was killed may have left such a
@@ -54,12 +56,16 @@ def refuse_to_destroy(folder: Path, *, force: bool) -> None:
     names = sorted(path.name for path in _contents(folder))
     if names and not _is_manifest(folder / MANIFEST):
         raise UserError(f"{folder}: no export is in it, expected another --output")
-    for name in names:
-        if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN):
-            raise UserError(
-                f"{folder / name}: no export has written it, expected it to be "
-                f"elsewhere, or another --output"
-            )
+    foreign = [
+        folder / name
+        for name in names
+        if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN)
+    ]
+    for path in (*foreign, *foreign_files(folder / APPS)):
+        raise UserError(
+            f"{path}: no export has written it, expected it to be "
+            f"elsewhere, or another --output"
+        )
 
 
 def _contents(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,9 @@ import logging
 import os
 import random
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 # Before any test imports TensorFlow.
@@ -54,6 +56,22 @@ def _own_logging():
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+# What `pip install ai-edge-litert` brings and its interpreter imports.
+_INSTALLED = ("ai_edge_litert", "numpy", "numpy.libs")
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory):
+    """A folder for ``sys.path`` that holds the runtime and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
+    site_packages = Path(np.__file__).parents[1]
+    for name in _INSTALLED:
+        installed = site_packages / name
+        if installed.exists():
+            (folder / name).symlink_to(installed)
+    return folder
 
 
 @pytest.fixture(scope="session")

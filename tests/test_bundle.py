@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -18,6 +20,8 @@ from manifests import OLD_BUNDLE
 from test_flatbuffer import model_with_a_flex_operator
 
 from pocketseq.export import bundle
+from pocketseq.export.apps import FOLDER as APPS
+from pocketseq.export.apps import PLATFORMS
 from pocketseq.export.bundle import Options, export_bundle
 from pocketseq.export.contract import (
     ALIGNMENT,
@@ -139,7 +143,9 @@ def test_a_good_export_passes_and_writes_every_file(report):
         README,
         LICENSES,
         MODEL_CARD,
+        APPS,
     }
+    assert {path.name for path in (report.folder / APPS).iterdir()} == {*PLATFORMS}
     assert (report.folder / SAVED_MODEL / "saved_model.pb").is_file()
 
 
@@ -478,6 +484,36 @@ def test_golden_lines_say_with_which_search_they_were_found(report):
             == (BEAM if line["text"].strip("\0") else 1)
         )
         assert line["scores"] == sorted(line["scores"], reverse=True)
+
+
+# Its arguments: the folder of the wrapper, the bundle.
+ANSWERED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pocketseq_model import Model
+model = Model(sys.argv[2])
+texts, beams = json.load(sys.stdin)
+print(json.dumps([
+    [model(text) for text in texts],
+    [[one.text for one in model.best(text)] for text in beams],
+    sorted(model._runners),
+]))
+"""
+
+
+def test_the_wrapper_in_a_bundle_calls_the_shortest_length_that_holds_a_text(report):
+    lines = golden(report, GOLDEN), golden(report, GOLDEN_BEAM)
+    texts = [[line["text"] for line in some] for some in lines]
+    assert any(len(text) > 8 for text in texts[0])
+    folder = report.folder / APPS / "python"
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWERED, folder, report.folder], check=True,
+        input=json.dumps(texts), stdout=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    answers, best, called = json.loads(done.stdout)
+    assert answers == [line["translation"] for line in lines[0]]
+    assert best == [line["translations"] for line in lines[1]]
+    assert {"translate", "translate_8", "translate_beam_8"} <= {*called}
 
 
 def test_an_existing_folder_is_kept_without_force(trained_run, report):

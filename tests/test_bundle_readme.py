@@ -6,9 +6,7 @@ The lines of other languages are run by ``tests/apps/platforms.py``.
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import backwards
 from manifests import made_up_manifest
@@ -25,9 +23,6 @@ from pocketseq.export.contract import (
 )
 from pocketseq.export.readme import bundle_readme, choose_example
 from pocketseq.pipeline.text.normalization import Normalization
-
-# What `pip install ai-edge-litert` brings and its interpreter imports.
-INSTALLED = ("ai_edge_litert", "numpy", "numpy.libs")
 
 # Runs lines, then translates a JSON list of texts with what they have defined.
 PASTED = """
@@ -49,18 +44,6 @@ def folder(trained_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def readme(folder):
     return (folder / README).read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def bare_environment(tmp_path_factory):
-    """A folder for ``sys.path`` that holds the runtime and nothing else."""
-    folder = tmp_path_factory.mktemp("bare")
-    site_packages = Path(np.__file__).parents[1]
-    for name in INSTALLED:
-        installed = site_packages / name
-        if installed.exists():
-            (folder / name).symlink_to(installed)
-    return folder
 
 
 def test_the_python_lines_run_where_only_the_runtime_is_installed(

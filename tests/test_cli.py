@@ -598,6 +598,9 @@ def asked(monkeypatch):
         (["--exceptions", "names.tsv"], {"exceptions": "names.tsv"}),
         (["--exceptions"], {"exceptions": ""}),  # the training corpus
         (["--exceptions", "--tflite"], {"exceptions": ""}),
+        ([], {"apps": ("web", "android", "ios", "c", "python")}),
+        (["--apps", "python,c"], {"apps": ("c", "python")}),
+        (["--apps", "none"], {"apps": ()}),
     ],
 )
 def test_options_of_an_export_arrive_where_it_is_made(

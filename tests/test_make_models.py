@@ -158,7 +158,7 @@ def test_an_export_is_made_anew_after_other_options_or_a_longer_training(
         folder = exported(tmp_path, "plain", ["export", "--tflite", *options])
         assert folder == tmp_path / "plain"
     expected = ["export", "--model", tmp_path, "--output", folder, "--force"]
-    expected = [*map(str, expected), "--tflite"]
+    expected = [*map(str, expected), "--apps", "none", "--tflite"]
     assert commands == [expected, [*expected, "--beam", "3"]]
     os.utime(best, (4e9, 4e9))
     exported(tmp_path, "plain", ["export", "--tflite", "--beam", "3"])
@@ -180,10 +180,12 @@ def test_a_bundle_replaces_the_one_in_the_box(tmp_path):
     box = tmp_path / "models"
     assert into_box("one", bundle_of(tmp_path / "a", 30), "card", box) == 34
     (box / "one" / "old").touch()
-    assert into_box("one", bundle_of(tmp_path / "b", 10), "new card", box) == 18
+    newer = bundle_of(tmp_path / "b", 10)
+    (newer / "sources").mkdir()
+    assert into_box("one", newer, "new card", box) == 18
     assert [path.name for path in box.iterdir()] == ["one"]
     assert sorted(path.name for path in (box / "one").iterdir()) == [
-        "MODEL_CARD.md", "model-int8.tflite",
+        "MODEL_CARD.md", "model-int8.tflite", "sources",
     ]  # fmt: skip
     assert (box / "one" / "MODEL_CARD.md").read_text() == "new card"
     assert (tmp_path / "b").is_dir()  # is kept beside the run

@@ -569,6 +569,7 @@ def export(
     compatible: bool = False,
     max_loss: float = 0.5,
     exceptions: str | Path | bool = False,
+    apps: str = "web,android,ios,c,python",
     output: str | Path | None = None,
     force: bool = False,
 ) -> Report:
@@ -587,6 +588,8 @@ def export(
         exceptions: A dictionary that every ``.tflite`` file must answer exactly: a file
             of lines source TAB target, or True: the training corpus. What a file gets
             wrong goes into a table inside it.
+        apps: The platforms whose wrapper sources to write beside the files, or
+            ``none``.
         output: The folder to write; None: ``export`` in the run folder.
         force: Whether to replace an existing folder.
 
@@ -597,10 +600,12 @@ def export(
         UserError: There is no such run, the dictionary cannot be used, or the folder
             cannot be written.
     """
+    from pocketseq.export.apps import platforms_named
     from pocketseq.pipeline.errors import UserError
     from pocketseq.pipeline.machine import start_tensorflow
     from pocketseq.pipeline.runs import Run, find_run
 
+    platforms = platforms_named(apps)
     if exceptions and not recipes:
         raise UserError("--exceptions: expected --tflite with it, whose files have them")
     if not isinstance(run, Run):
@@ -618,6 +623,7 @@ def export(
         compatible=compatible,
         max_loss=max_loss,
         exceptions=dictionary if exceptions else None,
+        apps=platforms,
     )
     return export_bundle(run, options, output=output, force=force)
 

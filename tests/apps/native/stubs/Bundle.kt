@@ -1,0 +1,4 @@
+// As published by Android.
+package android.os
+
+class Bundle
