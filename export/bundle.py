@@ -163,11 +163,12 @@ def _write_golden_lines(
     some = (pair.source for pair in islice(trained.training_corpus, _GOLDEN_SOURCES))
     sources = list(dict.fromkeys([*trained.sets["dev"].references, *some]))
     lines = exception_lines(_shared_exceptions(trained, exported), files)
-    lines += golden_lines(trained.keras, files, sources)
+    is_longest = trained.default_length == max(trained.translators)
+    choose = partial(golden_lines, trained.keras, files, sources, is_longest=is_longest)
+    lines += choose()
     _write(folder / GOLDEN, _joined(lines))
     if options.beam_size:
-        beams = golden_lines(trained.keras, files, sources, beam_size=options.beam_size)
-        _write(folder / GOLDEN_BEAM, _joined(beams))
+        _write(folder / GOLDEN_BEAM, _joined(choose(beam_size=options.beam_size)))
     if len(lines) >= LEAST:
         return Outcome()
     failure = (
@@ -199,9 +200,8 @@ def _describe(
     card = model_card(trained, manifest, exported.rows, hashes)
     _write(folder / MODEL_CARD, card)
     if manifest.models:
-        write_apps(manifest, options.apps, folder)
-    if manifest.models:
         _write(folder / README, _readme(trained, manifest, folder))
+        write_apps(manifest, options.apps, folder)
     _write(folder / MANIFEST, manifest.to_json())
     _write(folder / LICENSES, _licenses(without_folders(trained.config)))
 

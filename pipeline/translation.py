@@ -13,7 +13,7 @@ import numpy as np
 
 from pocketseq.pipeline.data.corpora import Corpus
 from pocketseq.pipeline.text.known import KnownText
-from pocketseq.pipeline.text.normalization import Normalization
+from pocketseq.pipeline.text.normalization import WHITE_SPACE, Normalization
 from pocketseq.pipeline.text.special import UNKNOWN_PIECE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: Hypotheses that do not exist score below it: a search may find fewer than it keeps.
 NO_SCORE = -1e6
 
-_WHITESPACE = re.compile(r"\s+")
+_WHITESPACE = re.compile(f"[{''.join(sorted(WHITE_SPACE))}]+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -187,4 +187,4 @@ def _cut(text: str, longest: int) -> str:
     # The whitespace itself need not fit.
     spaces = list(_WHITESPACE.finditer(text[: longest + 1]))
     whole = text[: spaces[-1].start()] if spaces else ""
-    return whole if whole.strip() else text[:longest]
+    return whole or text[:longest]

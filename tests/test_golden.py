@@ -103,6 +103,12 @@ def test_every_line_holds_in_an_app_that_does_right(lines, run):
         np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
 
 
+def test_where_files_hold_a_longer_length_no_text_is_cut(keras, files, sources):
+    some = golden_lines(keras, files[:1], sources[:5], is_longest=False)
+    longest = max(len(composed(json.loads(line)["text"])) for line in some)
+    assert 0 < longest <= N
+
+
 def test_learned_words_are_among_them(lines):
     first = {line["text"]: answers(line)[0] for line in lines}
     words = [text for text in first if 2 <= len(text) <= 5 and set(text) <= set("bcde")]

@@ -419,6 +419,7 @@ def test_an_alignment_by_tokens_names_the_parts_of_composed_letters():
         ("unbreakable", "unbreakabl"),
         ("  unbreakable", "  unbreaka"),
         (" a unbreakable", " a"),
+        ("ab\x1cunbreakable", "ab\x1cunbreak"),  # no whitespace to Unicode
     ],
 )
 def test_an_over_long_text_is_cut_at_the_last_whitespace_that_fits(text, cut):

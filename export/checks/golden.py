@@ -138,6 +138,7 @@ def golden_lines(
     sources: Sequence[str],
     *,
     beam_size: int | None = None,
+    is_longest: bool = True,
 ) -> list[str]:
     """Chooses texts on which all files agree, and by a clear margin.
 
@@ -151,6 +152,9 @@ def golden_lines(
             time.
         sources: Real texts in NFC, such as those of the dev set.
         beam_size: The beam of the lines; None: they are of the greedy search.
+        is_longest: Whether files hold no length above the translator's, so that a text
+            above it is cut; else there is no such line, because an app may call the
+            signature that holds all of it.
 
     Returns:
         Lines of JSON: ``text``, ``translation``, ``score``, and ``search``, which is
@@ -158,7 +162,11 @@ def golden_lines(
         many as there are.
     """
     limit = translator.source_tokenizer.max_code_points
-    texts = list(dict.fromkeys(candidates(sources, max_code_points=limit)))
+    texts = [
+        text
+        for text in dict.fromkeys(candidates(sources, max_code_points=limit))
+        if is_longest or len(normalize("NFC", text)) <= limit
+    ]
     wanted = _WANTED_OF_BEAMS if beam_size else _WANTED
     chosen: list[tuple[_Line, bool]] = []
     for start in range(0, len(texts), _BLOCK):
