@@ -7,7 +7,7 @@ RUN ?= runs/pronunciation
 DATA ?=
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train models test test-numeric apps browsers lint docs clean
+.PHONY: setup train models test test-numeric test-apps lint docs clean
 
 setup: $(INSTALLED)
 
@@ -42,17 +42,12 @@ test: $(INSTALLED)
 test-numeric: $(INSTALLED)
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest -m numeric
 
-# The lines for web, Kotlin and C in an export's README and the wrappers in apps/ are run:
-# needs Debian, node, npm, a JDK, and what tests/apps/native.py names.
-apps: $(INSTALLED)
-	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
-	$(BIN)/python -m pytest -n0 tests/apps/platforms.py tests/apps/native.py
-
-# The page of an explanation is used in real browsers: needs node, Chromium or Chrome, and
-# Firefox.
-browsers: $(INSTALLED)
-	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
-	$(BIN)/python -m pytest -n0 tests/apps/browsers.py
+# What apps copy is run on real runtimes: the wrappers in apps/, the lines in an export's
+# README, the page of an explanation and the page of `demo`. Debian's packages and npm's
+# come first, where they are not there.
+test-apps: $(INSTALLED)
+	tests/apps/install.sh
+	$(BIN)/python -m pytest -n0 tests/apps/platforms.py tests/apps/native.py tests/apps/browsers.py tests/apps/demo.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 # C, C++ and utf8proc libraries, and LiteRT's from its wheel. Changes nothing else on the
 # machine: apt works with lists of its own.
 #
-#     cross.sh FOLDER PYTHON LITERT_VERSION
+#     aarch64.sh FOLDER PYTHON LITERT_VERSION
 set -euo pipefail
 folder=$1 python=$2 version=$3
 mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" "$folder/packages"

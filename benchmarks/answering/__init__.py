@@ -1,0 +1,1 @@
+"""Runtimes that answer the golden lines of an export: see ``runtimes.py``."""
