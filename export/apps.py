@@ -44,7 +44,7 @@ class _Platform:
 
 #: By name, in the order in which they are listed.
 PLATFORMS: Mapping[str, _Platform] = {
-    "web": _Platform(("pocketseq.js", "worker.js")),
+    "web": _Platform(("pocketseq.js", "pocketseq.d.ts", "worker.js", "litert.mjs")),
     "android": _Platform(("Pocketseq.kt",), "Model.kt"),
     "ios": _Platform(("Pocketseq.swift",), "Model.swift"),
     "c": _Platform(("pocketseq.h", "pocketseq.c"), "_model.h"),
