@@ -249,7 +249,7 @@ async function checkedBytes(description, data) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", copy));
   const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== sha256) {
-    throw new ModelError(`${file}: damaged, or of another export: expected the SHA-256 in manifest.json`);
+    throw new ModelError(`${file}: damaged, or of another export: expected the SHA-256 in its manifest`);
   }
   return copy;
 }
@@ -391,9 +391,9 @@ function byHeart(source, length, text) {
 
 /** Returns the translations in a call's outputs, best first. */
 function answersOf({ text, score, alignment }, { outputs }, source, length) {
-  const [count, longest] = outputs.find((one) => one.name === "text").shape;
-  const width = alignment?.length / (count * longest);
-  if (text?.length !== count * longest || score?.length !== count || !(width >= length)) {
+  const [count, longest, width] = outputs.find((one) => one.name === "alignment").shape;
+  const sizes = [count * longest, count, count * longest * width];
+  if (String([text?.length, score?.length, alignment?.length]) !== String(sizes)) {
     throw new ModelError("the runtime gave outputs of another shape");
   }
   const answers = [];
