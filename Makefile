@@ -48,11 +48,11 @@ apps: $(INSTALLED)
 	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
 	$(BIN)/python -m pytest -n0 tests/apps/platforms.py
 
-# The page of an explanation is used in real browsers: needs node, Chromium or Chrome, and
-# Firefox.
+# The page of an explanation, the page of demo and the web wrapper are used in real
+# browsers: needs node, npm, Chromium or Chrome, and Firefox.
 browsers: $(INSTALLED)
 	npm ci --prefix tests/apps --ignore-scripts --no-audit --no-fund
-	$(BIN)/python -m pytest -n0 tests/apps/browsers.py
+	$(BIN)/python -m pytest -n0 tests/apps/browsers.py tests/apps/demo.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
