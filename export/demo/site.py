@@ -75,6 +75,8 @@ def demo_site(model: str | None, litert: Path) -> Site:
         )
     }  # fmt: skip
     site["/"] = site.pop("/index.html")
+    # Some browsers look there, whatever a page says.
+    site["/favicon.ico"] = site["/icon.svg"]
     for path in _files(litert):
         site[f"/litert/{path.name}"] = _resource(path)
     models = list(_models(model, site))

@@ -18,8 +18,8 @@ let pause = 0;
 /* Models. */
 
 function addChoice(choice) {
-  choices.push(choice);
-  part("model").append(new Option(choice.name, choices.length - 1));
+  choices.push({ ...choice, option: new Option(choice.name, choices.length) });
+  part("model").append(choices.at(-1).option);
   return choices.length - 1;
 }
 
@@ -40,6 +40,8 @@ const open = latest(async (place, signal) => {
   } catch (error) {
     if (signal.aborted) return;
     showError(error.message);
+    // A file of a visitor's that cannot be opened is no choice.
+    if (choice.isForeign && opened?.place !== place) choice.option.remove();
     part("model").value = opened?.place ?? -1;
     part("waiting")?.replaceChildren("No model is open.");
   } finally {
@@ -48,8 +50,7 @@ const open = latest(async (place, signal) => {
 });
 
 function showModel() {
-  const { model, manifest } = opened;
-  const language = languageOf(manifest);
+  const language = languageOf(opened.manifest);
   part("label").textContent = language ? `A word in ${nameOf(language)}` : "Text";
   part("text").lang = language ?? "";
   const examples = examplesOf(language);
@@ -59,7 +60,6 @@ function showModel() {
     ...examples.map((text) => make("button", { type: "button", lang: language, textContent: text, onclick: () => setText(text) })),
   );
   if (!part("text").value && examples.length) part("text").value = examples[0];
-  part("best").hidden = !model.hasBeam;
   showFacts();
   showVoice();
   remember();
@@ -131,7 +131,10 @@ function showAnswer(rank) {
   const answer = answers[rank];
   const { manifest } = opened;
   part("found").classList.toggle("long", answer.text.length > 60);
-  part("found").replaceChildren(make("bdi", { className: "text", textContent: answer.text }));
+  const hint = answer.source ? "No answer." : "The answer comes here while you type.";
+  part("found").replaceChildren(
+    answer.text ? make("bdi", { className: "text", textContent: answer.text }) : make("span", { className: "quiet", textContent: hint }),
+  );
   part("figures").hidden = !answer.source;
   part("score").replaceChildren(...scoreText(answer.score));
   const isCut = answer.source.length < part("text").value.normalize("NFC").length;
@@ -160,7 +163,7 @@ function showIpa(text) {
 }
 
 function showHypotheses() {
-  if (!opened.model.hasBeam) return;
+  part("best").hidden = !opened.model.hasBeam || !answers[0].source;
   const rows = answers.map(({ text, score }, rank) => {
     const input = make("input", { type: "radio", name: "hypothesis", value: rank, checked: !rank, onchange: () => showAnswer(rank) });
     const bar = make("i");
@@ -225,7 +228,7 @@ function remember() {
 
 function openFiles(files) {
   try {
-    open(addChoice(modelOfFiles(files)));
+    open(addChoice({ ...modelOfFiles(files), isForeign: true }));
   } catch (error) {
     showError(error.message);
   }
