@@ -854,6 +854,41 @@ def _warn_of_words(kind: str, words: Sequence[str]) -> None:
         click.echo(f"left out: {len(words):,} words {kind}: {some}", err=True)
 
 
+@main.command("demo")
+@click.option(
+    "--model",
+    metavar="PATH",
+    help="The folder of an export, a .tflite file, or the name of a model in the box, "
+    "which the page begins with. [default: the first one in the box]",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Where to listen. [default: a free port]",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
+def demo_command(model: str | None, port: int | None, opens: bool) -> None:
+    """Serve a page on which a model translates in the browser, while you type.
+
+    The models in the box are on it, too, and any export can be dropped onto it. Only
+    this machine can reach the page, whose address is printed. Ctrl-C ends it.
+    """
+    from pocketseq.export.demo.litert import litert_folder
+    from pocketseq.export.demo.server import listening, serve
+    from pocketseq.export.demo.site import demo_site
+
+    with listening(port) as listener:
+        site = demo_site(model, litert_folder())
+        address = "http://{}:{}/".format(*listener.getsockname())
+        _print(address)
+        if opens:
+            import webbrowser
+
+            webbrowser.open(address)
+        serve(site, listener)
+
+
 @main.command("benchmark")
 @click.option(
     "--model",

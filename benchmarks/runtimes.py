@@ -24,6 +24,7 @@ import click
 from answering.c import c_runtimes
 from answering.golden import Runtime, compared, read_golden
 from answering.python import python_runtimes
+from answering.web import web_runtimes
 from common import print_report, say
 from pocketseq.export.contract import MANIFEST, tflite_name
 from pocketseq.export.recipes import RECIPES
@@ -52,7 +53,7 @@ def main(run: Path | None, words: tuple[str, ...], work: Path) -> None:
     bundles = {
         is_old: exported(found, work / found.name, is_old) for is_old in (False, True)
     }
-    runtimes = [*python_runtimes(work), *c_runtimes(work)]
+    runtimes = [*python_runtimes(work), *c_runtimes(work), *web_runtimes(work)]
     chosen = [
         one for one in runtimes if not words or any(word in one.name for word in words)
     ]

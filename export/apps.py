@@ -43,7 +43,7 @@ class _Platform:
 
 #: By name, in the order in which they are listed.
 PLATFORMS: Mapping[str, _Platform] = {
-    "web": _Platform(("pocketseq.js", "worker.js")),
+    "web": _Platform(("pocketseq.js", "pocketseq.d.ts", "worker.js", "litert.mjs")),
     "android": _Platform(
         ("pocketseq/Pocketseq.kt", "pocketseq/LiteRtRuntime.kt"), "Model.kt"
     ),

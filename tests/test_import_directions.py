@@ -24,6 +24,8 @@ ALLOWED = {
 #: What works where only NumPy and ai-edge-litert are installed, or must be fast.
 WITHOUT_TENSORFLOW = (
     "pocketseq",
+    "pocketseq.export.demo.server",
+    "pocketseq.export.demo.site",
     "pocketseq.export.places",
     "pocketseq.export.runtime",
     "pocketseq.pipeline.analysis.results",

@@ -12,9 +12,12 @@ import click
 from pocketseq.export.contract import (
     GOLDEN,
     GOLDEN_BEAM,
+    MANIFEST,
     TRANSLATE,
     TRANSLATE_BEAM,
+    Manifest,
 )
+from pocketseq.pipeline.translation import prepare
 
 #: By signature, for each text its translations, best first, and their scores.
 Answers = Mapping[str, Sequence[Sequence[tuple[str, float]]]]
@@ -88,6 +91,41 @@ def compared(golden: Golden, found: Answers) -> dict[str, Any]:
                     for (_, score), (_, other) in zip(wanted, given, strict=True)
                 ]
     return {"lines": lines, "equal": equal, "score_difference": max(differences)}
+
+
+def answered(
+    driver: Sequence[str | Path], bundle: Path, file: str, **options: Any
+) -> Found:
+    """Lets a driver answer that speaks as ``python_driver.py`` does.
+
+    Args:
+        driver: Its command.
+        bundle, file: See :class:`Runtime`.
+        options: Go into the request as they are.
+    """
+    manifest = Manifest.from_json((bundle / MANIFEST).read_text(encoding="utf-8"))
+    longest = manifest.source.max_code_points
+    rows = {
+        signature: [
+            [*map(ord, text), *[0] * (longest - len(text))]
+            for text in prepare(texts, longest)
+        ]
+        for signature, texts in read_golden(bundle).texts.items()
+    }
+    request = {"file": str(bundle / file), "rows": rows, **options}
+    reply = output_of(driver, input=json.dumps(request))
+    report = json.loads(reply.splitlines()[-1])
+    answers = {
+        signature: [
+            [("".join(map(chr, codes)), score) for codes, score in hypotheses]
+            for hypotheses in found
+        ]
+        for signature, found in report["answers"].items()
+    }
+    size = report["bytes"]
+    return Found(
+        answers, 1000 * report["load_seconds"], None if size is None else size / 1e6
+    )
 
 
 def output_of(command: Sequence[str | Path], **options: Any) -> str:

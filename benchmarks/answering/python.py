@@ -1,15 +1,12 @@
 """The runtimes of Python: the newest, and older ones in environments of their own."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from answering.golden import Found, Runtime, output_of, read_golden
+from answering.golden import Found, Runtime, answered, output_of
 from common import say
-from pocketseq.export.contract import MANIFEST, Manifest
-from pocketseq.pipeline.translation import prepare
 
 _DRIVER = Path(__file__).with_name("python_driver.py")
 
@@ -40,26 +37,7 @@ def _answer(
     work: Path, packages: Sequence[str], kernels: str, bundle: Path, file: str
 ) -> Found:
     """Lets a runtime answer, in a process of its environment."""
-    manifest = Manifest.from_json((bundle / MANIFEST).read_text(encoding="utf-8"))
-    longest = manifest.source.max_code_points
-    rows = {
-        signature: [
-            [*map(ord, text), *[0] * (longest - len(text))]
-            for text in prepare(texts, longest)
-        ]
-        for signature, texts in read_golden(bundle).texts.items()
-    }
-    request = {"file": str(bundle / file), "kernels": kernels, "rows": rows}
-    reply = output_of([_python(work, packages), _DRIVER], input=json.dumps(request))
-    report = json.loads(reply.splitlines()[-1])
-    answers = {
-        signature: [
-            [("".join(map(chr, codes)), score) for codes, score in hypotheses]
-            for hypotheses in found
-        ]
-        for signature, found in report["answers"].items()
-    }
-    return Found(answers, 1000 * report["load_seconds"], report["bytes"] / 1e6)
+    return answered([_python(work, packages), _DRIVER], bundle, file, kernels=kernels)
 
 
 def _python(work: Path, packages: Sequence[str]) -> Path:

@@ -275,7 +275,8 @@ def aarch64(tmp_path_factory):
     """A folder that is the root of an aarch64 machine."""
     folder = tmp_path_factory.mktemp("aarch64")
     run(
-        "bash", ROOT / "benchmarks/answering/aarch64.sh", folder, sys.executable, version("ai-edge-litert"),
+        "bash", ROOT / "benchmarks/answering/aarch64.sh", folder, sys.executable,
+        version("ai-edge-litert"),
         env=os.environ | {"LC_ALL": "C"},
     )  # fmt: skip
     return folder / "root"
