@@ -1,8 +1,9 @@
-"""Tests of benchmarks/runtimes.py: golden lines, what runtimes make of them, the table."""
+"""Tests of benchmarks/runtimes.py: golden lines, what runtimes make of them."""
 
 import json
 
 import pytest
+
 from answering.golden import compared, read_golden
 from answering.python import python_runtimes
 from runtimes import table
@@ -62,8 +63,10 @@ def test_the_table_tells_what_failed_and_what_was_not_measured():
         "megabytes": None,
     }  # fmt: skip
     reports = {
-        "one": {"float32": good, "float16": good | {"equal": 2},
-                "int8": good | {"load_milliseconds": 7.9}, "int4": {"error": "status 1"}},
+        "one": {
+            "float32": good, "float16": good | {"equal": 2},
+            "int8": good | {"load_milliseconds": 7.9}, "int4": {"error": "status 1"},
+        },
     }  # fmt: skip
     row = table(reports).splitlines()[-1]
     assert row == (
