@@ -854,6 +854,34 @@ def _warn_of_words(kind: str, words: Sequence[str]) -> None:
         click.echo(f"left out: {len(words):,} words {kind}: {some}", err=True)
 
 
+@main.command("embed")
+@click.option(
+    "--model",
+    metavar="PATH",
+    required=True,
+    help="The folder of an export, a .tflite file, or the name of a model in the box.",
+)
+@click.option(
+    "--apps",
+    metavar="PLATFORM,...",
+    default="web,android,ios,c,python",
+    show_default=True,
+    help="The platforms whose wrapper sources to write.",
+)
+@click.option(
+    "--output", metavar="DIR", required=True, help="Where to write, a new folder."
+)
+def embed_command(model: str, apps: str, output: str) -> None:
+    """Write what an app needs of an exported model: its files and the wrappers."""
+    from pocketseq.export.apps import platforms_named
+    from pocketseq.export.embedding import embed
+    from pocketseq.export.places import find_model
+
+    place = find_model(model, "the folder of an export or a .tflite file")
+    embed(place, platforms_named(apps), output)
+    _print(f"written to {output}")
+
+
 @main.command("demo")
 @click.option(
     "--model",
