@@ -81,10 +81,16 @@ class _Group(click.Group):
 
     command_class = _Command
 
-    def main(self, *arguments: Any, **options: Any) -> Any:
+    def main(
+        self, *arguments: Any, standalone_mode: bool = True, **options: Any
+    ) -> Any:
         _speak_utf_8()
         with _exit_statuses():  # also for output before a command begins
-            return super().main(*arguments, **options)
+            # Click itself would end a command after four lines about its options.
+            status = super().main(*arguments, standalone_mode=False, **options)
+            if not standalone_mode:
+                return status
+            raise SystemExit(status or 0)
 
     def invoke(self, context: click.Context) -> Any:
         with _exit_statuses(), _interruptible():
@@ -100,7 +106,12 @@ def _exit_statuses() -> Iterator[None]:
         _end(2, f"error: {error}")
     except TrainingStopped as error:
         _end(1, f"error: {error}")
-    except KeyboardInterrupt:
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        _end(2)
+    except click.UsageError as error:
+        _end(2, f"error: {_usage_problem(error)}")
+    except (KeyboardInterrupt, click.Abort):
         _end(_INTERRUPTED, "interrupted")
     except BrokenPipeError:
         _give_up_output()
@@ -110,6 +121,14 @@ def _exit_statuses() -> Iterator[None]:
             raise
         _give_up_output()
         _end(2, f"error: {system_problem(error)}")
+
+
+def _usage_problem(error: click.UsageError) -> str:
+    """Returns what is wrong with the options of a command, as one line."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    problem = message[:1].lower() + message[1:]
+    command = error.ctx.command_path if error.ctx else "pocketseq"
+    return f"{problem} ({command} --help)"
 
 
 def _end(status: int, line: str | None = None) -> NoReturn:
@@ -843,7 +862,8 @@ def lexicon_command(
     _warn_of_words("with whitespace inside, which no lexicon has", lexicon.phrases)
     unknown = [] if known is None else unknown_symbols(counts, known)
     for symbol, count in unknown:
-        click.echo(f"not in {tokens}: {symbol} ({count:,} times)", err=True)
+        times = "once" if count == 1 else f"{count:,} times"
+        click.echo(f"not in {tokens}: {symbol} ({times})", err=True)
     if unknown:
         raise SystemExit(1)
 
@@ -851,7 +871,8 @@ def lexicon_command(
 def _warn_of_words(kind: str, words: Sequence[str]) -> None:
     if words:
         some = ", ".join(words[:5]) + ", ..." * (len(words) > 5)
-        click.echo(f"left out: {len(words):,} words {kind}: {some}", err=True)
+        plural = "s" * (len(words) != 1)
+        click.echo(f"left out: {len(words):,} word{plural} {kind}: {some}", err=True)
 
 
 @main.command("embed")
@@ -893,7 +914,7 @@ def embed_command(model: str, apps: str, output: str) -> None:
     "--port",
     type=click.IntRange(1, 65535),
     metavar="N",
-    help="Where to listen. [default: a free port]",
+    help="Where to listen. [default: 8473, or any other that is free]",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 def demo_command(model: str | None, port: int | None, opens: bool) -> None:
@@ -910,10 +931,12 @@ def demo_command(model: str | None, port: int | None, opens: bool) -> None:
         site = demo_site(model, litert_folder())
         address = "http://{}:{}/".format(*listener.getsockname())
         _print(address)
+        click.echo("Ctrl-C ends it", err=True)
         if opens:
             import webbrowser
 
-            webbrowser.open(address)
+            if not webbrowser.open(address):
+                click.echo("no browser could be opened", err=True)
         serve(site, listener)
 
 

@@ -48,7 +48,7 @@ PLATFORMS: Mapping[str, _Platform] = {
         ("pocketseq/Pocketseq.kt", "pocketseq/LiteRtRuntime.kt"), "Model.kt"
     ),
     "ios": _Platform(("Sources/Pocketseq.swift",), "Model.swift"),
-    "c": _Platform(("pocketseq.h", "pocketseq.c"), "_model.h"),
+    "c": _Platform(("pocketseq.h", "pocketseq.c", "example.c"), "_model.h"),
     "python": _Platform(("pocketseq_model.py",)),
 }
 

@@ -19,11 +19,11 @@ from pocketseq.export.contract import (
     Manifest,
     ModelFile,
 )
-from pocketseq.export.places import shipped_file
+from pocketseq.export.folders import put, workplace
+from pocketseq.export.places import no_export, shipped_file
 from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError, writing
-from pocketseq.pipeline.signals import temporary_folder
 
 # What goes along from the folder of an export, besides the manifest and the file.
 _BESIDE = (README, LICENSES, MODEL_CARD, "golden*.jsonl")
@@ -46,18 +46,14 @@ def embed(place: Path, platforms: Iterable[str], output: str | Path) -> None:
         raise UserError(f"{folder}: exists already, expected another --output")
     file = place if place.is_file() else shipped_file(place)
     if file is None:
-        raise UserError(
-            f"{place}: no export, expected the folder of one or a .tflite file"
-        )
+        raise UserError(no_export(place))
     container = read_container(file)
     if file == place:
         models = _described(file, container.data)
         manifest = replace(container.manifest, models=models, flatbuffer_sha256=None)
     else:
         manifest = _checked(place / MANIFEST, file, container.data)
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(folder.parent, ".embed-") as temporary:
+    with workplace(folder) as temporary:
         made = temporary / "made"
         with writing(folder):
             made.mkdir()
@@ -69,8 +65,7 @@ def embed(place: Path, platforms: Iterable[str], output: str | Path) -> None:
                 for path in place.glob(pattern):
                     shutil.copyfile(path, made / path.name)
         write_apps(manifest, platforms, made)
-        with writing(folder):
-            made.rename(folder)
+        put(made, folder, temporary)
 
 
 def _checked(path: Path, file: Path, data: bytes) -> Manifest:

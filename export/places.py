@@ -9,7 +9,6 @@ from pathlib import Path
 from pocketseq.export.contract import MANIFEST, Manifest, is_bundle_manifest
 from pocketseq.export.recipes import DEFAULT
 from pocketseq.pipeline.errors import UserError
-from pocketseq.pipeline.runs import newest_run
 
 #: The models in the box, a folder each.
 BOX = Path(__file__).parents[1] / "models"
@@ -39,6 +38,9 @@ def find_model(
     names = names_in_box()
     others = f", or a model in the box: {', '.join(names)}" if names else ""
     if not model:
+        # Imported here because it needs more than a file's answers do.
+        from pocketseq.pipeline.runs import newest_run
+
         return newest_run(others).folder
     if Path(model).exists():
         return Path(model)
@@ -66,3 +68,18 @@ def shipped_file(folder: Path) -> Path | None:
         raise UserError(f"{path}: damaged: {error}") from error
     shipped = models.get(DEFAULT) or next(iter(models.values()), None)
     return folder / shipped.file if shipped else None
+
+
+def no_export(folder: Path) -> str:
+    """Returns what is wrong with a folder that should be an export and is not."""
+    expected = "expected the folder of an export or a .tflite file"
+    if (folder / "saved_model.pb").is_file():
+        return f"{folder}: a SavedModel, which no app runs, {expected}"
+    if (folder / "config.toml").is_file():
+        if (folder / "export" / MANIFEST).is_file():
+            return f"{folder}: a run, expected its export: --model {folder}/export"
+        return (
+            f"{folder}: a run that has no export yet, {expected}: python cli.py export "
+            f"--model {folder} --tflite"
+        )
+    return f"{folder}: no {MANIFEST} of an export in it, {expected}"

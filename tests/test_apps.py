@@ -129,6 +129,7 @@ def test_a_bundle_has_the_sources_of_the_platforms_asked_for_and_no_others(tmp_p
     assert files_in(tmp_path / FOLDER) == {
         "android/Pocketseq.kt", "android/LiteRtRuntime.kt", "android/MyModel2Model.kt",
         "android/README.md", "c/pocketseq.h", "c/pocketseq.c", "c/my_model_2_model.h",
+        "c/example.c",
         "c/README.md", "python/pocketseq_model.py", "python/README.md",
     }  # fmt: skip
     copied = tmp_path / FOLDER / "python/pocketseq_model.py"

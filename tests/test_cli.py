@@ -783,4 +783,5 @@ def test_a_missing_file_to_evaluate_on_is_a_mistake(model):
 def test_an_option_out_of_range_has_exit_status_2(arguments):
     result = run_command(*arguments)
     assert result.exit_code == 2
-    assert "Error: " in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and line.endswith(" --help)")

@@ -311,7 +311,7 @@ def test_a_file_of_another_export_is_named(bundle, runtime):
     ("files", "problem"),
     [
         ((), "no manifest.json of an export in it, expected the folder of an export"),
-        (("saved_model.pb",), "a SavedModel does not run in browsers"),
+        (("saved_model.pb",), "a SavedModel, which no app runs"),
         (("config.toml",), r"has no export yet, .* python cli.py export --model .*run"),
         (
             ("config.toml", "export/manifest.json"),
@@ -411,7 +411,7 @@ def test_ctrl_c_ends_the_command_which_never_needs_tensorflow(runtime, tmp_path)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
     connection.close()
-    assert (process.returncode, output, errors) == (0, "", "")
+    assert (process.returncode, output, errors) == (0, "", "Ctrl-C ends it\n")
 
 
 def test_everything_that_the_command_serves_goes_into_a_wheel():

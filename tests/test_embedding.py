@@ -95,7 +95,7 @@ def test_the_file_of_another_export_is_refused(tmp_path):
             ["--model", "no-such-model"],
             "expected the folder of an export or a",
         ),
-        (["--model", "."], "no export, expected the folder of one or a"),
+        (["--model", "."], "no manifest.json of an export in it, expected"),
         (
             ["--model", NAME, "--apps", "amiga"],
             "expected none, or some of web, andr",

@@ -36,7 +36,7 @@ def test_the_dictionary_comes_first_and_each_word_once(trained_run, files):
     lines = result.stdout.splitlines()
     assert lines[:3] == [f"fed {backwards('fed')}", "bead X Y", "bead Z"]
     assert [line.split()[0] for line in lines[3:]] == ["Face"]
-    assert "left out: 1 words with whitespace inside" in result.stderr
+    assert "left out: 1 word with whitespace inside" in result.stderr
     assert "ab cd" in result.stderr
 
 

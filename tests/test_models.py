@@ -201,3 +201,36 @@ def test_every_file_of_a_model_goes_into_a_wheel():
         for path in folder.iterdir():
             assert package / "models" / folder.name / path.name in packed
     assert not any(fnmatch.fnmatch(path.name, "box.toml") for path in packed)
+
+
+# Refuses whatever `pip install ai-edge-litert numpy` does not bring.
+LIGHT = """
+import importlib.abc, sys
+
+class Refusal(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in {"numpy", "ai_edge_litert", "pocketseq"}
+        if not known and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"no {name}", name=name)
+
+sys.meta_path.insert(0, Refusal())
+import pocketseq
+
+for model in sys.argv[1:]:
+    translator = pocketseq.load(model)
+    print(translator("phone"), translator.translate(["phone"], n_best=2)[0][1].text)
+print("fcntl" in sys.modules)  # which Windows has not
+"""
+
+
+def test_a_file_answers_where_only_the_runtime_and_numpy_are_installed():
+    folder = ROOT / "models" / "english-pronunciation"
+    models = [folder.name, folder, folder / "model-int8.tflite"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *map(str, models)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["F OW1 N F OW1 N IY0"] * 3 + ["False"], (
+        done.stderr
+    )

@@ -1,5 +1,6 @@
 #include "pocketseq.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -576,7 +577,7 @@ static pocketseq_model *start(pocketseq_model *model,
 
 /* Takes bytes over, which were allocated: they are the model's, or freed. */
 static pocketseq_model *open_taken(const pocketseq_description *description,
-                                   unsigned char *bytes, size_t size,
+                                   const char *name, unsigned char *bytes, size_t size,
                                    pocketseq_error *error) {
   char hex[65];
   pocketseq_model *model;
@@ -584,13 +585,13 @@ static pocketseq_model *open_taken(const pocketseq_description *description,
     return free(bytes), fail(error,
                              "%s: damaged, or of another export: it does not have the "
                              "expected %zu bytes",
-                             description->file, description->bytes);
+                             name, description->bytes);
   sha256_hex(bytes, size, hex);
   if (strcmp(hex, description->sha256))
     return free(bytes), fail(error,
                              "%s: damaged, or of another export: it does not have the "
                              "expected SHA-256",
-                             description->file);
+                             name);
   model = calloc(1, sizeof *model);
   if (!model) return free(bytes), no_memory(error);
   model->bytes = bytes;
@@ -608,7 +609,7 @@ pocketseq_model *pocketseq_open(const pocketseq_description *description,
   unsigned char *copy = aligned_bytes(size);
   if (!copy) return no_memory(error);
   if (size) memcpy(copy, bytes, size);
-  return open_taken(description, copy, size, error);
+  return open_taken(description, description->file, copy, size, error);
 }
 
 pocketseq_model *pocketseq_open_file(const pocketseq_description *description,
@@ -617,15 +618,17 @@ pocketseq_model *pocketseq_open_file(const pocketseq_description *description,
   FILE *file = fopen(path, "rb");
   if (!file || !bytes) {
     if (file) fclose(file);
-    void *none = bytes ? fail(error, "%s: cannot be read", path) : no_memory(error);
-    return free(bytes), none;
+    const char *reason = bytes ? strerror(errno) : "no memory";
+    return free(bytes), fail(error, "%s: cannot be read: %s", path, reason);
   }
   /* One byte more than expected tells that there are more. */
   size_t size = fread(bytes, 1, description->bytes + 1, file);
   bool failed = ferror(file);
+  int reason = errno;
   fclose(file);
-  if (failed) return free(bytes), fail(error, "%s: cannot be read", path);
-  return open_taken(description, bytes, size, error);
+  if (failed)
+    return free(bytes), fail(error, "%s: cannot be read: %s", path, strerror(reason));
+  return open_taken(description, path, bytes, size, error);
 }
 
 static void forget_entries(struct entry *entries, size_t count) {
@@ -790,6 +793,7 @@ static pocketseq_result *ask(pocketseq_model *model, const char *text, bool with
                              pocketseq_error *error) {
   reading source;
   block *made;
+  if (!model) return NULL;
   if (!read_text(text, &source)) return no_memory(error);
   const char *answer = look_up(model, source.text);
   if (answer) {
@@ -814,6 +818,7 @@ pocketseq_result *pocketseq_translate(pocketseq_model *model, const char *text,
 
 pocketseq_result *pocketseq_best(pocketseq_model *model, const char *text,
                                  pocketseq_error *error) {
+  if (!model) return NULL;
   if (!pocketseq_has_beam(model))
     return fail(error, "the file has no beam, expected an export with --beam");
   return ask(model, text, true, error);

@@ -7,7 +7,7 @@
  *     pocketseq_model *model = pocketseq_open_file(
  *         &english_pronunciation_model, "model-int8.tflite", &error);
  *     pocketseq_result *result = pocketseq_translate(model, "phone", &error);
- *     puts(result->translations[0].text);  // F OW N
+ *     puts(result ? result->translations[0].text : error.message);  // F OW1 N
  *     pocketseq_free(result);
  *     pocketseq_close(model);
  *
@@ -110,7 +110,8 @@ bool pocketseq_has_beam(const pocketseq_model *model);
 /*
  * Returns the answer to a text, the only one in the result, which the caller frees.
  *
- * Returns NULL where there is no memory, or the runtime reports a failure.
+ * Returns NULL where there is no memory, or the runtime reports a failure; and where
+ * `model` is NULL, with the error as it was: why there is none.
  */
 pocketseq_result *pocketseq_translate(pocketseq_model *model, const char *text,
                                       pocketseq_error *error);

@@ -6,7 +6,7 @@ One file to copy into a project, beside the folder of the export; it needs
     from pocketseq_model import Model
 
     model = Model("english-pronunciation")  # the folder of the export
-    model("phone")  # 'F OW N'
+    model("phone")  # 'F OW1 N'
 
 What it does is all that an app has to do: text to code points in NFC, one call of the
 runtime, code points to text.

@@ -14,7 +14,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pocketseq.export.contract import MANIFEST, Manifest
-from pocketseq.export.places import BOX, find_model, names_in_box, shipped_file
+from pocketseq.export.places import (
+    BOX,
+    find_model,
+    names_in_box,
+    no_export,
+    shipped_file,
+)
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
 
@@ -131,7 +137,7 @@ def _bundle(folder: Path, at: str, site: Site) -> dict[str, str]:
     path = folder / MANIFEST
     shipped = shipped_file(folder)
     if shipped is None:
-        raise UserError(_no_export(folder))
+        raise UserError(no_export(folder))
     # A name that leads elsewhere would let a manifest publish any file.
     if shipped.parent != folder or not shipped.is_file():
         raise UserError(f"{shipped}: no such file beside {path}, which names it")
@@ -148,18 +154,3 @@ def _bundle(folder: Path, at: str, site: Site) -> dict[str, str]:
     site[f"/{at}/{MANIFEST}"] = _resource(path)
     site[f"/{at}/{shipped.name}"] = Resource(data, TYPES[".tflite"])
     return {"name": manifest.name, "folder": f"{at}/", "recipe": recipe}
-
-
-def _no_export(folder: Path) -> str:
-    """Returns what is wrong with a folder that is not an export."""
-    expected = "expected the folder of an export or a .tflite file"
-    if (folder / "saved_model.pb").is_file():
-        return f"{folder}: a SavedModel does not run in browsers, {expected}"
-    if (folder / "config.toml").is_file():
-        if (folder / "export" / MANIFEST).is_file():
-            return f"{folder}: a run, expected its export: --model {folder}/export"
-        return (
-            f"{folder}: a run that has no export yet, {expected}: python cli.py export "
-            f"--model {folder} --tflite"
-        )
-    return f"{folder}: no {MANIFEST} of an export in it, {expected}"

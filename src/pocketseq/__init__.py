@@ -72,20 +72,24 @@ def load(path: str | Path | None = None) -> TextTranslator:
             made it.
     """
     from pocketseq.export.places import find_model, shipped_file
-    from pocketseq.pipeline.machine import native_messages_hidden, start_tensorflow
-    from pocketseq.pipeline.runs import open_run
 
     place = find_model(path)
+    if file := place if place.is_file() else shipped_file(place):
+        # No more than this needs anything but NumPy and the runtime.
+        from pocketseq.export.runtime import Translator
+        from pocketseq.pipeline.machine import native_messages_hidden
+
+        with native_messages_hidden():
+            return Translator(file)
+    from pocketseq.pipeline.machine import start_tensorflow
+
     if (place / "saved_model.pb").is_file():
         start_tensorflow()
         from pocketseq.export.saved_model import SavedModelTranslator
 
         return SavedModelTranslator(place)
-    if file := place if place.is_file() else shipped_file(place):
-        from pocketseq.export.runtime import Translator
+    from pocketseq.pipeline.runs import open_run
 
-        with native_messages_hidden():
-            return Translator(file)
     run = open_run(place)
     start_tensorflow()
     return run.load()

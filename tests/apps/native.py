@@ -439,7 +439,7 @@ def test_models_in_c_do_not_know_of_one_another(small_bundle, tmp_path):
 def test_the_example_in_c_answers_line_by_line(tmp_path):
     bundle = ROOT / "models/english-pronunciation"
     program = compile_c(
-        bundle, tmp_path / "main", APPS / "c/main.c", APPS / "c/pocketseq.c",
+        bundle, tmp_path / "main", APPS / "c/example.c", APPS / "c/pocketseq.c",
         "-lutf8proc",
     )  # fmt: skip
     shutil.copy(model_file(bundle), tmp_path)

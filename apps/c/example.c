@@ -14,7 +14,7 @@ int main(int num_arguments, char **arguments) {
     return 1;
   }
   while (fgets(line, sizeof line, stdin)) {
-    line[strcspn(line, "\n")] = 0;
+    line[strcspn(line, "\r\n")] = 0;
     pocketseq_result *result = pocketseq_translate(model, line, &error);
     puts(result ? result->translations[0].text : error.message);
     pocketseq_free(result);
