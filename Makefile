@@ -44,10 +44,10 @@ test-numeric: $(INSTALLED)
 
 # What apps copy is run on real runtimes: the wrappers in apps/, the lines in an export's
 # README, the page of an explanation and the page of `demo`. Debian's packages and npm's
-# come first, where they are not there.
+# come first, where they are not there. What takes longest begins first.
 test-apps: $(INSTALLED)
 	tests/apps/install.sh
-	$(BIN)/python -m pytest -n0 tests/apps/platforms.py tests/apps/native.py tests/apps/browsers.py tests/apps/demo.py
+	$(BIN)/python -m pytest tests/apps/demo.py tests/apps/native.py tests/apps/browsers.py tests/apps/platforms.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

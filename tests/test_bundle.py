@@ -16,6 +16,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
+from conftest import BEAM, LENGTHS
 from manifests import OLD_BUNDLE
 from test_flatbuffer import model_with_a_flex_operator
 
@@ -53,8 +54,6 @@ from pocketseq.pipeline.model import EncoderDecoder
 from pocketseq.pipeline.runs import Run
 from pocketseq.pipeline.text.special import END
 
-BEAM = 3
-LENGTHS = (16, 8)
 # Name: source length, hypotheses.
 SIGNATURES = {
     "translate": (16, 1),
@@ -65,17 +64,8 @@ SIGNATURES = {
 
 
 @pytest.fixture(scope="module")
-def report(trained_run, tmp_path_factory):
-    """Everything at once: what it is made of is tested by itself."""
-    folder = tmp_path_factory.mktemp("bundle") / "out"
-    options = Options(
-        recipes=tuple(RECIPES), saved_model=True, beam_size=BEAM, lengths=LENGTHS,
-        max_loss=10,
-    )  # fmt: skip
-    report = export_bundle(trained_run, options, output=folder)
-    assert report.passed, report.failures
-    assert [path.name for path in folder.parent.iterdir()] == ["out"]
-    return report
+def report(full_report):
+    return full_report
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +419,8 @@ def test_golden_lines_are_chosen_under_both_sets_of_kernels(
 ):
     asked = []
 
-    def golden_lines(translator, files, sources, *, beam_size=None):
+    def golden_lines(translator, files, sources, *, is_longest, beam_size=None):
+        assert is_longest
         opened = [(opener(), tolerance) for opener, tolerance in files]
         asked.append((beam_size, [opener.keywords["xnnpack"] for opener, _ in files]))
         assert [tolerance for _, tolerance in opened] == [1e-3, 1e-3]
@@ -644,7 +635,7 @@ def test_a_file_that_needs_a_newer_runtime_is_not_called_compatible(
 
 
 def test_a_failed_export_leaves_no_folder_on_the_way(small_run, tmp_path, monkeypatch):
-    wrong_weights(monkeypatch, lambda bias: np.full_like(bias, np.nan))
+    monkeypatch.setattr(files, "convert", lambda _: model_with_a_flex_operator())
     options = Options(recipes=("float32",))
     report = export_bundle(small_run, options, output=tmp_path / "a" / "b" / "out")
     assert not report.passed

@@ -12,7 +12,6 @@ from conftest import backwards
 from manifests import made_up_manifest
 from readme_lines import lines_of
 
-from pocketseq.export.bundle import Options, export_bundle
 from pocketseq.export.contract import (
     GOLDEN_BEAM,
     README,
@@ -34,23 +33,15 @@ print(json.dumps([translate(text) for text in json.load(open(sys.argv[3]))]))
 
 
 @pytest.fixture(scope="module")
-def folder(trained_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "out"
-    report = export_bundle(trained_run, Options(max_loss=10), output=folder)
-    assert report.passed, report.failures
-    return folder
-
-
-@pytest.fixture(scope="module")
-def readme(folder):
-    return (folder / README).read_text(encoding="utf-8")
+def readme(full_bundle):
+    return (full_bundle / README).read_text(encoding="utf-8")
 
 
 def test_the_python_lines_run_where_only_the_runtime_is_installed(
-    folder, readme, bare_environment, tmp_path
+    full_bundle, readme, bare_environment, tmp_path
 ):
     (tmp_path / "lines.py").write_text(lines_of(readme)["python"], encoding="utf-8")
-    text = (folder / "golden.jsonl").read_text(encoding="utf-8")
+    text = (full_bundle / "golden.jsonl").read_text(encoding="utf-8")
     golden = [json.loads(line) for line in text.split("\n") if line]
     texts = [line["text"] for line in golden] + ["caf\u00e9", "cafe\u0301", "ab" * 20]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
@@ -58,7 +49,7 @@ def test_the_python_lines_run_where_only_the_runtime_is_installed(
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PASTED, bare_environment,
          tmp_path / "lines.py", tmp_path / "texts.json"],
-        cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8",
+        cwd=full_bundle, check=True, stdout=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
     shown, answers = done.stdout.splitlines()
     assert shown == backwards(example_of(readme)[0])

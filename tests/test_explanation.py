@@ -291,13 +291,8 @@ def test_a_greedy_search_has_no_tree():
 
 
 @pytest.fixture(scope="module")
-def exported(trained_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explain") / "bundle"
-    report = pocketseq.export(
-        trained_run, recipes=["float32"], beam_size=2, output=folder, max_loss=10
-    )
-    assert report.passed, report.failures
-    return folder
+def exported(full_bundle):
+    return full_bundle
 
 
 def test_a_file_tells_where_each_code_point_came_from(trained_run, exported):
@@ -313,17 +308,17 @@ def test_a_file_tells_where_each_code_point_came_from(trained_run, exported):
 
 
 def test_a_file_with_a_beam_tells_what_it_found(exported):
-    found = pocketseq.explain(exported / "model-float32.tflite", "bead", beam_size=2)
-    assert len(found.hypotheses) == 2 and found.beam == ()
+    found = pocketseq.explain(exported / "model-float32.tflite", "bead", beam_size=3)
+    assert len(found.hypotheses) == 3 and found.beam == ()
     with pytest.raises(UserError, match="expected --beam"):
-        pocketseq.explain(exported / "model-float32.tflite", "bead", beam_size=3)
+        pocketseq.explain(exported / "model-float32.tflite", "bead", beam_size=4)
 
 
-def test_a_saved_model_tells_its_text_and_score(exported):
+def test_a_saved_model_tells_its_text_and_score(exported, tmp_path):
     found = pocketseq.explain(exported / "saved_model", "bead")
     assert found.translation == backwards("bead") and found.weights is None
     with pytest.raises(UserError, match="does not tell what it looked at"):
-        found.save(exported.parent / "picture.png")
+        found.save(tmp_path / "picture.png")
     with pytest.raises(UserError, match="nothing to explain"):
         pocketseq.explain(exported / "saved_model", "")
 

@@ -21,13 +21,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def exported(trained_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("face") / "bundle"
-    report = pocketseq.export(
-        trained_run, recipes=["float32"], output=folder, max_loss=10
-    )
-    assert report.passed, report.failures
-    return folder
+def exported(full_bundle):
+    return full_bundle
 
 
 def test_the_version_is_that_of_the_installed_package():

@@ -194,6 +194,7 @@ class Case:
         )
         tables = translator.model.token_tables(source=8, target=8)
         shorter = translator.resized(SHORTER_TEXTS)
+        self._stored: dict[tuple[str, bool], bytes] = {}
         self.functions = {
             "translate": dict(translator=translator),
             "translate_beam": dict(translator=translator, beam_size=BEAM),
@@ -208,9 +209,14 @@ class Case:
             }
         )
 
-    def stored(self, recipe, **options):
-        quantized = quantize_weights(self.model, RECIPES[recipe], **options)
-        return finished(quantized, OUTPUTS)
+    def stored(self, recipe, *, compatible=False):
+        key = (recipe, compatible)
+        if key not in self._stored:
+            quantized = quantize_weights(
+                self.model, RECIPES[recipe], compatible=compatible
+            )
+            self._stored[key] = finished(quantized, OUTPUTS)
+        return self._stored[key]
 
 
 @cache
@@ -238,9 +244,23 @@ def as_trained(case):
     )
 
 
-@pytest.fixture(scope="module", params=RECIPES)
+@pytest.fixture(scope="module")
 def model(case, request):
     return case.stored(request.param)
+
+
+#: Each recipe stores one of the cases, and the usual one stores both.
+STORED = [
+    ("character-word", "float32"), ("character-word", "int8"),
+    ("wordpiece-character", "float16"), ("wordpiece-character", "int8"),
+    ("wordpiece-character", "int4"),
+]  # fmt: skip
+BY_EVERY_RECIPE = pytest.mark.parametrize(("case", "model"), STORED, indirect=True)
+
+
+def test_every_recipe_and_every_case_is_stored():
+    assert {case for case, _ in STORED} == {*CASES}
+    assert {recipe for _, recipe in STORED} == {*RECIPES}
 
 
 def row_of(text, length):
@@ -249,6 +269,7 @@ def row_of(text, length):
     return row
 
 
+@BY_EVERY_RECIPE
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_every_entry_is_answered_exactly_with_score_0_by_every_recipe(
     case, model, kernels
@@ -268,6 +289,7 @@ def test_every_entry_is_answered_exactly_with_score_0_by_every_recipe(
         assert found[SCORE][0] < 0
 
 
+@BY_EVERY_RECIPE
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_a_beam_gives_all_answers_in_their_order_and_then_its_own(case, model, kernels):
     run = runner(model, kernels, "translate_beam")

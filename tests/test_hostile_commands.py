@@ -480,12 +480,9 @@ def test_a_full_disk_under_standard_output_is_one_line(words):
 
 
 @pytest.fixture(scope="module")
-def fast_model(trained_run, tmp_path_factory):
+def fast_model(full_bundle):
     """A .tflite file, for processes without TensorFlow."""
-    folder = tmp_path_factory.mktemp("fast") / "out"
-    report = export_bundle(trained_run, Options(recipes=("float32",)), output=folder)
-    assert report.passed, report.failures
-    return folder / "model-float32.tflite"
+    return full_bundle / "model-float32.tflite"
 
 
 @pytest.mark.parametrize("lines", [1, 5000])

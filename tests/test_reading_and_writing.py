@@ -1,5 +1,6 @@
 """Text in and out by TFLite builtins, against the tf.data tokenizers."""
 
+import functools
 import random
 
 import numpy as np
@@ -81,9 +82,17 @@ def tokens_of(found):
     return found["ids"][0, :length].tolist(), found["spread"][:length]
 
 
-def assert_reads_alike(tokenizer, texts):
+@functools.cache
+def learned(kind, normalization):
+    """Returns a tokenizer of :data:`TEXTS` and its graph, which is made once."""
+    # A wordpiece is seen more than once.
+    tokenizer = kind.learn(TEXTS * 2, normalization, max_code_points=LENGTH)
+    return tokenizer, read_in_tflite(tokenizer)
+
+
+def assert_reads_alike(tokenizer, texts, graph=None):
     """Compares the graph with tf.data on texts, which callers cut before."""
-    graph = read_in_tflite(tokenizer)
+    graph = graph or read_in_tflite(tokenizer)
     size = tokenizer.max_code_points
     texts = [text.split("\0")[0][:size] for text in texts]
     for text, wanted in zip(texts, tokenizer.tokenize(texts).to_list(), strict=True):
@@ -98,10 +107,9 @@ def assert_reads_alike(tokenizer, texts):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=str)
 @pytest.mark.parametrize("kind", TOKENIZERS.values())
 def test_the_graph_reads_as_tf_data_does_on_real_and_hostile_text(kind, normalization):
-    # A wordpiece is seen more than once.
-    tokenizer = kind.learn(TEXTS * 2, normalization, max_code_points=LENGTH)
+    tokenizer, graph = learned(kind, normalization)
     random_ones = random_texts(150, "".join(TEXTS))
-    assert_reads_alike(tokenizer, [*TEXTS, *HOSTILE, *random_ones])
+    assert_reads_alike(tokenizer, [*TEXTS, *HOSTILE, *random_ones], graph)
 
 
 def test_words_of_many_overlapping_pieces_are_split_alike():
@@ -133,8 +141,7 @@ def test_a_vocabulary_may_be_empty(kind):
 
 @pytest.mark.parametrize("kind", TOKENIZERS.values())
 def test_any_int32_reads_as_an_unknown_character(kind):
-    tokenizer = kind.learn(TEXTS, max_code_points=LENGTH)
-    graph = read_in_tflite(tokenizer)
+    tokenizer, graph = learned(kind, NORMALIZATIONS[0])
     for value in (-1, -(2**31), 2**31 - 1, 0x110000, 0xD800, 0xDFFF, 0x10FFFF):
         row = np.full(LENGTH, value, np.int32)
         ids, _ = tokens_of(graph(text=row))
@@ -143,9 +150,7 @@ def test_any_int32_reads_as_an_unknown_character(kind):
 
 @pytest.mark.parametrize("kind", TOKENIZERS.values())
 def test_every_index_is_in_range_whatever_int32s_come(kind):
-    normalization = Normalization(fold_case=True, decompose=True)
-    tokenizer = kind.learn(TEXTS * 2, normalization, max_code_points=LENGTH)
-    graph = read_in_tflite(tokenizer)
+    tokenizer, graph = learned(kind, NORMALIZATIONS[1])
     generator = np.random.default_rng(8)
     limits = np.iinfo(np.int32)
     known = code_points("".join(TEXTS), 60)

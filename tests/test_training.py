@@ -1,10 +1,14 @@
+import io
 import itertools
 import json
+import logging
 import math
 import shutil
 import signal
 import threading
 from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,11 +40,6 @@ TINY = [
 ]  # fmt: skip
 
 
-def tiny_config(folder, *settings):
-    files = [f"data.train={folder / 'train.tsv'}", f"data.dev={folder / 'dev.tsv'}"]
-    return override(Config(), [*TINY, *files, *settings])
-
-
 @pytest.fixture(scope="module")
 def few_words(tmp_path_factory):
     """A corpus of 40 words: a few batches make an epoch."""
@@ -54,9 +53,12 @@ def few_words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def started(few_words, tmp_path_factory):
-    """A run that has not been trained yet."""
+    """A run that has not been trained yet, started in the folder of its data."""
     run = Run(tmp_path_factory.mktemp("started") / "run")
-    start_run(run, tiny_config(few_words))
+    files = ["data.train=train.tsv", "data.dev=dev.tsv"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(few_words)
+        start_run(run, override(Config(), [*TINY, *files]))
     return run
 
 
@@ -156,7 +158,9 @@ def test_the_best_weights_have_the_dev_metric_that_was_reported(trained_run):
     assert result["wer"] == pytest.approx(best, abs=1e-3)
 
 
-def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_weights(finished, copy):
+def test_a_run_killed_after_a_checkpoint_and_while_it_evaluates_does_that_again(
+    finished, copy, monkeypatch
+):
     run = copy(finished)
     newest, older = run.checkpoint_paths()
     newest.unlink()
@@ -165,40 +169,78 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_weights(finished, c
     # evaluation that was reported but not saved.
     (run.folder / "checkpoints" / "update-000000012.partial").write_bytes(b"half")
     run.metrics_path.write_text(run.metrics_path.read_text() + '{"update": 1')
-    assert train(run).update == 12
-    assert_same_outcome(run, finished)
 
-
-def test_an_interrupted_run_saves_itself_and_goes_on_to_the_same_weights(
-    started, finished, copy
-):
-    run = copy(started)
-    summary = train(run, on_progress=stop_at(10))
-    assert (summary.reason, summary.update) == ("interrupted", 10)
-    assert run.checkpoint_paths()[0].name == "update-000000010.npz"
-    assert "--resume" in summary.line()
-    assert train(run).reason == "all updates done"
-    assert_same_outcome(run, finished)
-
-
-def test_a_run_killed_while_it_evaluates_does_that_again(
-    started, finished, copy, monkeypatch
-):
-    run = copy(started)
-    evaluations = []
-
-    def killed_at_last(*arguments, **options):
-        evaluations.append(1)
-        if len(evaluations) == 3:
-            raise RuntimeError("killed")
-        return evaluate(*arguments, **options)
+    def killed(*_, **__):
+        raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.evaluator.evaluate", killed_at_last)
+        patch.setattr("pocketseq.pipeline.training.evaluator.evaluate", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(run)
-    assert train(run).reason == "all updates done"
+    assert [line["update"] for line in metrics_of(run)] == [4, 8]
+    summary = train(run)
+    assert (summary.reason, summary.update) == ("all updates done", 12)
     assert_same_outcome(run, finished)
+
+
+@pytest.fixture(scope="module")
+def broken_off(started, tmp_path_factory):
+    """A run that was broken off again and again, and what was so after each time."""
+    folder = tmp_path_factory.mktemp("broken-off") / "run"
+    shutil.copytree(started.folder, folder)
+    run, asked, after = Run(folder), threading.Event(), SimpleNamespace()
+    after.run = run
+    true_search = ModelTranslator.search
+
+    def killed(*_, **__):
+        raise RuntimeError("killed")
+
+    def interrupting(self, *arguments):
+        asked.set()
+        return true_search(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pocketseq.pipeline.training.loop.training_batches", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(run)
+    after.start = run.checkpoint_paths()[0].name
+    # With batches of 2 texts there are some left when the signal comes.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pocketseq.pipeline.translator._ROWS", 2)
+        patch.setattr("pocketseq.pipeline.translator.batch_parts", lambda: 1)
+        patch.setattr(ModelTranslator, "search", interrupting)
+        patch.setattr(training, "interruption", lambda: nullcontext(asked))
+        after.evaluating = train(run)
+    after.has_best = run.best_path.exists()
+    after.updating = train(run, on_progress=stop_at(10))
+    after.saved = run.checkpoint_paths()[0].name
+    after.end = train(run)
+    return after
+
+
+def test_a_run_killed_before_its_first_update_begins_anew(broken_off):
+    assert broken_off.start == "update-000000000.npz"
+    assert metrics_of(broken_off.run)[0]["update"] == 4
+
+
+def test_an_interruption_while_evaluating_ends_that_and_loses_nothing(broken_off):
+    summary = broken_off.evaluating
+    assert (summary.reason, summary.update) == ("interrupted", 4)
+    assert not broken_off.has_best
+
+
+def test_an_interrupted_run_saves_itself(broken_off):
+    summary = broken_off.updating
+    assert (summary.reason, summary.update) == ("interrupted", 10)
+    assert broken_off.saved == "update-000000010.npz"
+    assert "--resume" in summary.line()
+
+
+def test_whenever_it_is_broken_off_a_run_goes_on_to_the_same_weights(
+    broken_off, finished
+):
+    assert broken_off.end.reason == "all updates done"
+    assert_same_outcome(broken_off.run, finished)
 
 
 def test_a_deadline_stops_and_keeps_what_is_done(started, copy):
@@ -284,21 +326,6 @@ def test_a_run_without_its_checkpoints_is_not_overwritten_by_its_beginning(
     assert {path: path.read_bytes() for path in kept} == kept
 
 
-def test_a_run_killed_before_its_first_update_begins_anew(started, finished, copy):
-    run = copy(started)
-
-    def killed(*_, **__):
-        raise RuntimeError("killed")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.training.loop.training_batches", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(run)
-    assert run.checkpoint_paths()[0].name == "update-000000000.npz"
-    assert train(run).reason == "all updates done"
-    assert_same_outcome(run, finished)
-
-
 def test_two_trainings_in_one_folder_are_a_mistake(started, copy):
     run = copy(started)
     with run.locked():
@@ -314,15 +341,46 @@ def test_a_resumed_run_sums_in_the_parts_it_began_with(started, copy, monkeypatc
     assert new_updater(run.config(), run.load_tokenizers()).parts == 3
 
 
-def test_other_conditions_are_named_when_a_run_goes_on(started, copy, caplog):
-    run = copy(started)
+@pytest.fixture(scope="module")
+def gone_on(finished, few_words, tmp_path_factory):
+    """What a run says that goes on after all has changed, and its batches.
+
+    It began by another TensorFlow; its corpus has a line more, and three pairs that
+    are too long for it.
+    """
+    folder = tmp_path_factory.mktemp("gone-on")
+    shutil.copytree(few_words, folder / "data")
+    shutil.copytree(finished.folder, folder / "run")
+    run, path = Run(folder / "run"), folder / "data" / "train.tsv"
+    files = [f"data.{part}={folder / 'data' / part}.tsv" for part in ("train", "dev")]
+    run.config_path.write_text(override(run.config(), files).to_toml())
+    newest, _ = run.checkpoint_paths()
+    newest.unlink()
+    path.write_text(path.read_text() + "zz\tA B\n" + "abcd\tA B C D\n" * 3)
     shapes = run.shapes()
-    check_conditions(run, workers=1)
-    assert "other conditions" not in caplog.text
     shapes["conditions"]["tensorflow"] = "1.0.0"
     run.shapes_path.write_text(json.dumps(shapes))
-    train(run, minutes=1e-9)
-    assert "began under other conditions (tensorflow '1.0.0', now '2." in caplog.text
+
+    batches, said = [], io.StringIO()
+    true_update = Updater.update
+
+    def seen(self, batch, update_number):
+        batches.append(batch)
+        return true_update(self, batch, update_number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Updater, "update", seen)
+        handlers = [logging.StreamHandler(said)]
+        patch.setattr(logging.getLogger("pocketseq"), "handlers", handlers)
+        assert train(run).update == 12
+    return said.getvalue(), batches
+
+
+def test_other_conditions_are_named_when_a_run_goes_on(started, gone_on, caplog):
+    check_conditions(started, workers=1)
+    assert "other conditions" not in caplog.text
+    said, _ = gone_on
+    assert "began under other conditions (tensorflow '1.0.0', now '2." in said
 
 
 @pytest.fixture
@@ -343,11 +401,10 @@ def test_a_corpus_that_has_become_empty_is_a_mistake(own_corpus):
         train(run)
 
 
-def test_a_corpus_that_has_changed_is_said_and_gone_on_with(own_corpus, caplog):
-    run, path = own_corpus
-    path.write_text(path.read_text() + "zz\tA B\n")
-    assert train(run).update == 12
-    assert "the train corpus has changed since the run began" in caplog.text
+def test_a_corpus_that_has_changed_is_said_and_gone_on_with(gone_on):
+    said, batches = gone_on
+    assert "the train corpus has changed since the run began" in said
+    assert len(batches) == 4
 
 
 def test_an_unchanged_corpus_is_no_matter_for_a_word(own_corpus, caplog):
@@ -356,20 +413,9 @@ def test_an_unchanged_corpus_is_no_matter_for_a_word(own_corpus, caplog):
     assert "changed" not in caplog.text
 
 
-def test_pairs_that_no_batch_holds_are_left_out_and_never_cut(own_corpus, caplog):
-    run, path = own_corpus
-    path.write_text(path.read_text() + "abcd\tA B C D\n" * 3)
-    batches = []
-
-    def seen(self, batch, update_number):
-        batches.append(batch)
-        return true_update(self, batch, update_number)
-
-    true_update = Updater.update
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Updater, "update", seen)
-        train(run)
-    assert "left out 3 pairs that fit no batch of this run" in caplog.text
+def test_pairs_that_no_batch_holds_are_left_out_and_never_cut(gone_on):
+    said, batches = gone_on
+    assert "left out 3 pairs that fit no batch of this run" in said
     for batch in batches:
         assert set(batch.source_length.numpy()) <= {0, 2}
         assert set(batch.target_length.numpy()) <= {0, 3}
@@ -394,40 +440,11 @@ def test_a_corpus_that_disappears_while_training_is_a_mistake(own_corpus):
         train(run, on_progress=lose_it)
 
 
-def test_a_run_is_trained_from_any_folder(few_words, tmp_path, monkeypatch):
-    monkeypatch.chdir(few_words)
-    run = Run(tmp_path / "run")
-    files = ["data.train=train.tsv", "data.dev=dev.tsv"]
-    start_run(run, override(Config(), [*TINY, *files]))
-    monkeypatch.chdir(tmp_path)
-    assert train(run).reason == "all updates done"
-    assert run.config().data.train == str(few_words / "train.tsv")
-
-
-# Interruptions elsewhere than between two updates.
-
-
-def test_an_interruption_while_evaluating_ends_that_and_loses_nothing(
-    started, finished, copy, monkeypatch
-):
-    run, asked = copy(started), threading.Event()
-    true_search = ModelTranslator.search
-
-    def interrupting(self, *arguments):
-        asked.set()
-        return true_search(self, *arguments)
-
-    # With batches of 2 texts there are some left when the signal comes.
-    with monkeypatch.context() as patch:
-        patch.setattr("pocketseq.pipeline.translator._ROWS", 2)
-        patch.setattr("pocketseq.pipeline.translator.batch_parts", lambda: 1)
-        patch.setattr(ModelTranslator, "search", interrupting)
-        patch.setattr(training, "interruption", lambda: nullcontext(asked))
-        summary = train(run)
-    assert (summary.reason, summary.update) == ("interrupted", 4)
-    assert not run.best_path.exists()
-    assert train(run).reason == "all updates done"
-    assert_same_outcome(run, finished)
+def test_a_run_is_trained_from_any_folder(started, finished, few_words):
+    """It was started with names of files in a folder, and trained in another."""
+    assert Path.cwd() != few_words
+    assert started.config().data.train == str(few_words / "train.tsv")
+    assert finished.checkpoint_paths()[0].name == "update-000000012.npz"
 
 
 def test_an_interruption_while_pairs_are_shuffled_ends_the_training(

@@ -44,31 +44,42 @@ PAIRS = """[...document.querySelectorAll('.pairs tbody tr')].map(
   (row) => [row.cells[1], row.cells[2]].map((cell) => cell.textContent))"""
 
 
-@pytest.fixture(params=PROGRAMS)
-def browser(request):
-    found = [shutil.which(name) for name in PROGRAMS[request.param]]
+@pytest.fixture(scope="module")
+def processes():
+    """The browsers that were started: ``{(its name, whether it is dark): process}``."""
+    found: dict[tuple[str, bool], subprocess.Popen] = {}
+    yield found
+    for process in found.values():
+        process.communicate(timeout=60)
+    assert {process.returncode for process in found.values()} <= {0}
+
+
+def start(name, dark):
+    found = [shutil.which(program) for program in PROGRAMS[name]]
     programs = [program for program in found if program]
-    assert programs, f"none of {', '.join(PROGRAMS[request.param])} is installed"
-    return request.param, programs[0]
+    assert programs, f"none of {', '.join(PROGRAMS[name])} is installed"
+    return subprocess.Popen(
+        ["node", VISIT, name, programs[0], "dark" if dark else "light"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
 
 
-@pytest.fixture
-def visit(browser):
-    """A function that takes steps on a page and returns what it evaluated there."""
+@pytest.fixture(params=PROGRAMS)
+def visit(request, processes):
+    """A function that takes steps on a new page and returns what it evaluated there."""
 
     def visit(path, *steps, dark=False, width=1280, height=900):
-        done = subprocess.run(
-            ["node", VISIT, *browser],
-            input=json.dumps(
-                {
-                    "url": path.as_uri(), "steps": steps,
-                    "dark": dark, "width": width, "height": height,
-                }
-            ),
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
+        key = (request.param, dark)
+        if key not in processes:
+            processes[key] = start(*key)
+        process = processes[key]
+        asked = {"url": path.as_uri(), "steps": steps, "width": width, "height": height}
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, "the browser has ended"
+        found = json.loads(line)
+        assert "error" not in found, found["error"]
         # Nothing in the console, nothing against the policy, nothing loaded.
         assert found["problems"] == [] and found["requests"] == []
         values = zip(steps, found["found"], strict=True)

@@ -33,4 +33,6 @@ if [ ${#packages[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${packages[@]}" > /dev/null
 fi
-npm ci --ignore-scripts --no-audit --no-fund
+# npm writes its own list last.
+[ node_modules/.package-lock.json -nt package-lock.json ] ||
+  npm ci --ignore-scripts --no-audit --no-fund

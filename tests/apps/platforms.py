@@ -19,11 +19,9 @@ from unicodedata import normalize
 import pytest
 from readme_lines import lines_of
 
-from pocketseq.export.bundle import Options, export_bundle
-
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
-N, M = 16, 24
+N, M = 32, 48
 
 # What an app may be given, besides the "abcdef" that the model of the tests knows.
 HOSTILE = (
@@ -38,13 +36,8 @@ ECHOED = [normalize("NFC", text)[:N] for text in HOSTILE[:-1]] + ["x" * M]
 
 
 @pytest.fixture(scope="module")
-def folder(trained_run, tmp_path_factory):
-    """A bundle whose files run on the library that npm has, which is old."""
-    folder = tmp_path_factory.mktemp("apps") / "bundle"
-    options = Options(recipes=("float32", "int8"), compatible=True, max_loss=10)
-    report = export_bundle(trained_run, options, output=folder)
-    assert report.passed, report.failures
-    return folder
+def folder(app_bundle):
+    return app_bundle
 
 
 @pytest.fixture(scope="module")

@@ -40,17 +40,20 @@ export const actions = {
   screenshot: (page, path, fullPage = true) => page.screenshot({ path, fullPage }).then(() => path),
 };
 
-/**
- * Starts a browser with an empty page, and notes what happens on it: `problems`, of the
- * console and against the page's policy, and `requests`.
- */
-export async function openPage(browserName, executablePath, { dark, width, height }) {
-  const browser = await puppeteer.launch({
+/** Starts a browser that prefers dark colours or light ones. */
+export const openBrowser = (browserName, executablePath, { dark }) =>
+  puppeteer.launch({
     browser: browserName,
     executablePath,
     args: browserName === "chrome" ? ["--no-sandbox", "--disable-dev-shm-usage"] : [],
     extraPrefsFirefox: { "layout.css.prefers-color-scheme.content-override": dark ? 0 : 1 },
   });
+
+/**
+ * Opens an empty page, and notes what happens on it: `problems`, of the console and
+ * against the page's policy, and `requests`.
+ */
+export async function openPage(browser, browserName, { dark, width, height }) {
   const page = await browser.newPage();
   const [problems, requests] = [[], []];
   page.on("console", (message) => {
@@ -67,5 +70,5 @@ export async function openPage(browserName, executablePath, { dark, width, heigh
     window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
   });
-  return { browser, page, problems, requests };
+  return { page, problems, requests };
 }

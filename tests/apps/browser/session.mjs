@@ -4,10 +4,11 @@
 //
 //   node session.mjs chrome|firefox PROGRAM '{"dark", "width", "height"}'
 import { createInterface } from "node:readline";
-import { actions, openPage } from "./actions.mjs";
+import { actions, openBrowser, openPage } from "./actions.mjs";
 
 const [browserName, program, options] = process.argv.slice(2);
-const { browser, page, problems } = await openPage(browserName, program, JSON.parse(options));
+const browser = await openBrowser(browserName, program, JSON.parse(options));
+const { page, problems } = await openPage(browser, browserName, JSON.parse(options));
 
 const steps = {
   ...actions,
