@@ -87,7 +87,8 @@ class _Group(click.Group):
         _speak_utf_8()
         with _exit_statuses():  # also for output before a command begins
             # Click itself would end a command after four lines about its options.
-            status = super().main(*arguments, standalone_mode=False, **options)
+            options["standalone_mode"] = False
+            status = super().main(*arguments, **options)
             if not standalone_mode:
                 return status
             raise SystemExit(status or 0)
