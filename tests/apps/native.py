@@ -358,8 +358,11 @@ def test_c_says_in_a_line_what_it_cannot_open(small_bundle, tmp_path):
     size = f"does not have the expected {len(whole)} bytes\n"
     assert problems["short"].endswith(size) and problems["long"].endswith(size)
     assert problems["other"].endswith("does not have the expected SHA-256\n")
-    assert problems["missing"] == f"error\t{tmp_path / 'missing'}: cannot be read\n"
-    assert problems[""].endswith("cannot be read\n")
+    assert problems["short"].startswith(f"error\t{tmp_path / 'short'}: damaged")
+    assert problems["missing"] == (
+        f"error\t{tmp_path / 'missing'}: cannot be read: No such file or directory\n"
+    )
+    assert problems[""].endswith("cannot be read: Is a directory\n")
 
 
 def test_a_file_that_does_not_have_the_described_signatures_is_refused(
@@ -433,7 +436,7 @@ def test_the_example_in_c_answers_line_by_line(tmp_path):
         "-lutf8proc",
     )  # fmt: skip
     shutil.copy(model_file(bundle), tmp_path)
-    output = run(program, cwd=tmp_path, input="phone\npocket\n")
+    output = run(program, cwd=tmp_path, input="phone\r\npocket\n")
     assert output == "F OW1 N\nP AA1 K AH0 T\n"
 
 
