@@ -6,8 +6,6 @@ Prints one JSON object:
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ import click
 
 from common import print_report, say
 from pocketseq.export.contract import MANIFEST
-from pocketseq.export.recipes import RECIPES
-from trials import CLI
+from trials import export_every_recipe
 
 # In a run folder; an export that is there is not made again.
 _FOLDER = "quantization"
@@ -31,25 +28,10 @@ def main(runs: tuple[Path, ...], compatible: bool) -> None:
     for run in runs:
         folder = run / (_FOLDER + "-compatible" * compatible)
         if not (folder / MANIFEST).is_file():
-            export(run, folder, compatible)
+            export_every_recipe(run, folder, *["--compatible"] * compatible)
         reports[str(run)] = compared(json.loads((folder / MANIFEST).read_text()))
         say(f"{run}: {reports[str(run)]}")
     print_report({"compatible": compatible, "runs": reports})
-
-
-def export(run: Path, folder: Path, compatible: bool) -> None:
-    """Writes the files of a run, whatever quantization costs.
-
-    Raises:
-        ClickException: A file differs from Keras, or cannot be written.
-    """
-    command = ["export", "--model", str(run), "--tflite", "--output", str(folder)]
-    command += [f"--quantize={name}" for name in RECIPES]
-    command += ["--max-loss", "100", *["--compatible"] * compatible]
-    if subprocess.run(
-        [sys.executable, str(CLI), *command], stdout=sys.stderr
-    ).returncode:
-        raise click.ClickException(f"{run}: the export has failed")
 
 
 def compared(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,6 @@ get environments of their own. Of an emulated processor there are no times or si
 """
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from common import print_report, say
 from pocketseq.export.contract import MANIFEST, tflite_name
 from pocketseq.export.recipes import RECIPES
 from pocketseq.pipeline.runs import find_run
-from trials import CLI
+from trials import export_every_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,14 +71,9 @@ def exported(run: Path, folder: Path, is_old: bool) -> Path:
     if manifest.is_file() and manifest.stat().st_mtime > best.stat().st_mtime:
         return bundle
     shutil.rmtree(bundle, ignore_errors=True)
-    command = ["export", "--model", str(run), "--tflite", "--output", str(bundle)]
-    command += [f"--quantize={name}" for name in RECIPES]
-    command += [f"--beam={BEAM}", "--max-loss=100", "--apps=none"]
-    command += ["--compatible"] * is_old
     say(f"exporting {bundle.name}")
-    words = [sys.executable, str(CLI), *command]
-    if subprocess.run(words, stdout=sys.stderr).returncode:
-        raise click.ClickException(f"{run}: the export has failed")
+    options = [f"--beam={BEAM}", "--apps=none", *["--compatible"] * is_old]
+    export_every_recipe(run, bundle, *options)
     return bundle
 
 

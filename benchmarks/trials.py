@@ -18,6 +18,7 @@ import click
 
 import pocketseq
 from common import say
+from pocketseq.export.recipes import RECIPES as EVERY_RECIPE
 from pocketseq.pipeline.errors import UserError
 
 CLI = Path(__file__).parents[1] / "cli.py"
@@ -261,6 +262,19 @@ def plan_options(runs: str, recipe: str) -> Callable[[Callable[..., None]], Any]
         return run
 
     return with_plan
+
+
+def export_every_recipe(run: Path, folder: Path, *options: str) -> None:
+    """Exports a run by every quantization recipe, whatever that costs.
+
+    Raises:
+        ClickException: A file differs from Keras, or cannot be written.
+    """
+    command = ["export", "--model", str(run), "--tflite", "--output", str(folder)]
+    command += [f"--quantize={name}" for name in EVERY_RECIPE]
+    words = [sys.executable, str(CLI), *command, "--max-loss=100", *options]
+    if subprocess.run(words, stdout=sys.stderr).returncode:
+        raise click.ClickException(f"{run}: the export has failed")
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> Path:

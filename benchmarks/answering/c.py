@@ -48,7 +48,7 @@ def _answer(work: Path, bundle: Path, file: str) -> Found:
 
 def _answer_emulated(work: Path, bundle: Path, file: str) -> Found:
     """Lets qemu answer, whose times and sizes say nothing of a phone's."""
-    root = _phone(work / "aarch64")
+    root = phone_root(work / "aarch64")
     program = work / "c" / "answers-aarch64"
     _compile(
         program, bundle, file, "aarch64-linux-gnu-gcc", "-isystem",
@@ -111,7 +111,7 @@ def _hypotheses(line: str) -> Iterator[tuple[str, float]]:
         yield bytes.fromhex(text[1:]).decode(), float(score)
 
 
-def _phone(folder: Path) -> Path:
+def phone_root(folder: Path) -> Path:
     """Returns a folder that is the root of an aarch64 machine, made where it is not."""
     if not (folder / "complete").is_file():
         say("fetching Debian's and LiteRT's libraries for aarch64")

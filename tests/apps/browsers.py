@@ -5,26 +5,14 @@ Needs Chromium or Chrome, Firefox, and node: its name keeps it out of the usual 
 name the file to pytest.
 """
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
+from browser_process import PROGRAMS, BrowserProcess
 from random_models import random_translator
 from test_explanation_page import HOSTILE, SENTENCE, data_of
 
 import pocketseq
 from pocketseq.pipeline.search import LengthBound
-
-VISIT = Path(__file__).parent / "browser" / "visit.mjs"
-
-#: The names of the programs, the first of which that is there is taken.
-PROGRAMS = {
-    "chrome": ("chromium", "chromium-browser", "google-chrome"),
-    "firefox": ("firefox-esr", "firefox"),
-}
 
 TITLE = "document.querySelector('[data-part=title]').textContent"
 LIVE = "document.querySelector('[data-part=live]').textContent"
@@ -47,21 +35,10 @@ PAIRS = """[...document.querySelectorAll('.pairs tbody tr')].map(
 @pytest.fixture(scope="module")
 def processes():
     """The browsers that were started: ``{(its name, whether it is dark): process}``."""
-    found: dict[tuple[str, bool], subprocess.Popen] = {}
+    found: dict[tuple[str, bool], BrowserProcess] = {}
     yield found
     for process in found.values():
-        process.communicate(timeout=60)
-    assert {process.returncode for process in found.values()} <= {0}
-
-
-def start(name, dark):
-    found = [shutil.which(program) for program in PROGRAMS[name]]
-    programs = [program for program in found if program]
-    assert programs, f"none of {', '.join(PROGRAMS[name])} is installed"
-    return subprocess.Popen(
-        ["node", VISIT, name, programs[0], "dark" if dark else "light"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
-    )  # fmt: skip
+        process.end()
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -71,15 +48,10 @@ def visit(request, processes):
     def visit(path, *steps, dark=False, width=1280, height=900):
         key = (request.param, dark)
         if key not in processes:
-            processes[key] = start(*key)
-        process = processes[key]
+            shade = "dark" if dark else "light"
+            processes[key] = BrowserProcess("visit.mjs", request.param, shade)
         asked = {"url": path.as_uri(), "steps": steps, "width": width, "height": height}
-        process.stdin.write(json.dumps(asked) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        assert line, "the browser has ended"
-        found = json.loads(line)
-        assert "error" not in found, found["error"]
+        found = processes[key].ask(asked)
         # Nothing in the console, nothing against the policy, nothing loaded.
         assert found["problems"] == [] and found["requests"] == []
         values = zip(steps, found["found"], strict=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_process import PROGRAMS, BrowserProcess
 
 from pocketseq.export.demo.litert import litert_folder
 
@@ -31,12 +32,6 @@ ENGLISH = BOX / "english-pronunciation"
 sys.path.insert(0, str(ROOT / "apps" / "python"))
 
 from pocketseq_model import Model, Translation  # noqa: E402
-
-#: The names of the programs, the first of which that is there is taken.
-PROGRAMS = {
-    "chrome": ("chromium", "chromium-browser", "google-chrome"),
-    "firefox": ("firefox-esr", "firefox"),
-}
 
 #: int8 activations are rounded by each kernel in its own way, so that shares differ
 #: in the fourth digit; a wrong row differs in the first.
@@ -51,27 +46,12 @@ class Browser:
     """A browser with one page, on which steps are taken, as session.mjs names them."""
 
     def __init__(self, name, *, dark=False, width=1280, height=900):
-        found = [shutil.which(program) for program in PROGRAMS[name]]
-        programs = [program for program in found if program]
-        assert programs, f"none of {', '.join(PROGRAMS[name])} is installed"
         options = {"dark": dark, "width": width, "height": height}
         self.name = name
-        self._process = subprocess.Popen(
-            ["node", HERE / "browser" / "session.mjs", name, programs[0],
-             json.dumps(options)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
-        )  # fmt: skip
-        assert self._process.stdin and self._process.stdout
-        self._input, self._output = self._process.stdin, self._process.stdout
+        self._process = BrowserProcess("session.mjs", name, json.dumps(options))
 
     def __call__(self, *step):
-        self._input.write(json.dumps(step) + "\n")
-        self._input.flush()
-        line = self._output.readline()
-        assert line, "the browser has ended"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["found"]
+        return self._process.ask(step)["found"]
 
     def look(self, code):
         return self("evaluate", code)
@@ -102,9 +82,7 @@ class Browser:
         self("type", text)
 
     def close(self):
-        self._input.close()
-        self._output.close()
-        assert self._process.wait(30) == 0
+        self._process.end()
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)

@@ -16,7 +16,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from unicodedata import normalize
@@ -25,6 +24,7 @@ import ai_edge_litert
 import numpy as np
 import pytest
 
+from answering.c import phone_root
 from pocketseq.export.apps import PLATFORMS, description, description_name
 from pocketseq.export.contract import Manifest
 
@@ -263,13 +263,7 @@ def test_c_is_clean_under_sanitizers_and_remembers_what_it_answered(
 @pytest.fixture(scope="module")
 def aarch64(tmp_path_factory):
     """A folder that is the root of an aarch64 machine."""
-    folder = tmp_path_factory.mktemp("aarch64")
-    run(
-        "bash", ROOT / "benchmarks/answering/aarch64.sh", folder, sys.executable,
-        version("ai-edge-litert"),
-        env=os.environ | {"LC_ALL": "C"},
-    )  # fmt: skip
-    return folder / "root"
+    return phone_root(tmp_path_factory.mktemp("aarch64"))
 
 
 def test_c_answers_on_aarch64_as_golden_lines_say(bundle, c_calls, aarch64, tmp_path):
