@@ -747,9 +747,10 @@ def explain_command(
 @click.option(
     "--apps",
     metavar="PLATFORM,...",
-    default="web,android,ios,c,python",
+    default="all",
     show_default=True,
-    help="The platforms whose wrapper sources go with .tflite files, or none.",
+    help="The platforms whose wrapper sources go with .tflite files: some of web, "
+    "android, ios, c and python; all or none.",
 )
 @click.option(
     "--output",
@@ -886,9 +887,9 @@ def _warn_of_words(kind: str, words: Sequence[str]) -> None:
 @click.option(
     "--apps",
     metavar="PLATFORM,...",
-    default="web,android,ios,c,python",
+    default="all",
     show_default=True,
-    help="The platforms whose wrapper sources to write.",
+    help="The platforms whose wrapper sources to write: as of export.",
 )
 @click.option(
     "--output", metavar="DIR", required=True, help="Where to write, a new folder."

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 
 from pocketseq.export.contract import Manifest
-from pocketseq.export.recipes import DEFAULT
+from pocketseq.export.recipes import shipped_recipe
 from pocketseq.pipeline.errors import UserError, writing
 
 #: The folder in a bundle that has a folder for each platform.
@@ -56,13 +56,15 @@ _README = "README.md"
 
 
 def platforms_named(names: str) -> tuple[str, ...]:
-    """Parses names such as ``web,android``; ``none`` stands for no platform.
+    """Parses names such as ``web,android``, or ``all`` or ``none`` of them.
 
     Raises:
         UserError: There is no such platform.
     """
     if names == "none":
         return ()
+    if names == "all":
+        return tuple(PLATFORMS)
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in PLATFORMS:
@@ -113,13 +115,13 @@ def description(manifest: Manifest, template: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    models = manifest.models
+    recipe = shipped_recipe(manifest.models) or ""
     snake, camel, pascal = _identifiers(manifest.name)
     return environment.get_template(template).render(
         snake=snake,
         camel=camel,
         pascal=pascal,
-        model=models.get(DEFAULT) or next(iter(models.values())),
+        model=manifest.models[recipe],
         # Name, N, M, K.
         signatures=[
             (name, *one.inputs[0].shape[1:], *reversed(one.outputs[0].shape))

@@ -5,9 +5,9 @@ file, which tells all that is needed of itself. Imports no TensorFlow.
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from pocketseq.export.apps import write_apps
@@ -16,11 +16,10 @@ from pocketseq.export.contract import (
     MANIFEST,
     MODEL_CARD,
     README,
-    Manifest,
     ModelFile,
 )
 from pocketseq.export.folders import put, workplace
-from pocketseq.export.places import no_export, shipped_file
+from pocketseq.export.places import read_shipped
 from pocketseq.export.recipes import DEFAULT, RECIPES
 from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError, writing
@@ -44,40 +43,26 @@ def embed(place: Path, platforms: Iterable[str], output: str | Path) -> None:
     folder = Path(output)
     if folder.exists():
         raise UserError(f"{folder}: exists already, expected another --output")
-    file = place if place.is_file() else shipped_file(place)
-    if file is None:
-        raise UserError(no_export(place))
-    container = read_container(file)
-    if file == place:
-        models = _described(file, container.data)
+    if place.is_file():
+        file, container = place, read_container(place)
+        data = container.data
+        models = _described(file, data)
         manifest = replace(container.manifest, models=models, flatbuffer_sha256=None)
+        beside = {k: text for k, text in container.files.items() if k == MODEL_CARD}
     else:
-        manifest = _checked(place / MANIFEST, file, container.data)
+        whole, recipe, file, data = read_shipped(place)
+        manifest = replace(whole, models={recipe: whole.models[recipe]})
+        paths = chain.from_iterable(map(place.glob, _BESIDE))
+        beside = {path.name: path.read_bytes() for path in paths}
+    texts = {MANIFEST: manifest.to_json().encode(), **beside}
     with workplace(folder) as temporary:
         made = temporary / "made"
         with writing(folder):
             made.mkdir()
-            (made / file.name).write_bytes(container.data)
-            (made / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-            if MODEL_CARD in container.files:
-                (made / MODEL_CARD).write_bytes(container.files[MODEL_CARD])
-            for pattern in _BESIDE if file != place else ():
-                for path in place.glob(pattern):
-                    shutil.copyfile(path, made / path.name)
+            for name, content in {file.name: data, **texts}.items():
+                (made / name).write_bytes(content)
         write_apps(manifest, platforms, made)
         put(made, folder, temporary)
-
-
-def _checked(path: Path, file: Path, data: bytes) -> Manifest:
-    """Returns the manifest at a path, with this file alone, which is as it says."""
-    manifest = Manifest.from_json(path.read_bytes())
-    models = {key: one for key, one in manifest.models.items() if one.file == file.name}
-    (entry,) = models.values()
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise UserError(
-            f"{file}: damaged, or of another export: expected the SHA-256 in {path}"
-        )
-    return replace(manifest, models=models)
 
 
 def _described(file: Path, data: bytes) -> dict[str, ModelFile]:

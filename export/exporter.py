@@ -25,7 +25,7 @@ from pocketseq.export.contract import (
     translate_signature,
 )
 from pocketseq.export.dictionary import Dictionary, read_dictionary
-from pocketseq.export.recipes import DEFAULT
+from pocketseq.export.recipes import DEFAULT, shipped_recipe
 from pocketseq.pipeline.configuration import Config
 from pocketseq.pipeline.data.corpora import Corpus, training_corpora
 from pocketseq.pipeline.errors import UserError, writing
@@ -210,7 +210,7 @@ def manifest_of(
         models: The files beside the manifest, by quantization recipe.
     """
     models = dict(models or {})
-    shipped = models.get(DEFAULT) or next(iter(models.values()), None)
+    shipped = shipped_recipe(models)
     return Manifest(
         name=trained.config.name,
         task=trained.config.task,
@@ -227,7 +227,7 @@ def manifest_of(
         models=models,
         recipe=asdict(without_folders(trained.config)),
         beam_size=options.beam_size,
-        exceptions=shipped.exceptions if shipped else None,
+        exceptions=models[shipped].exceptions if shipped else None,
     )
 
 

@@ -4,11 +4,28 @@ A model in the box is a bundle that comes with the package: a folder in ``models
 which has its name. Imports no TensorFlow.
 """
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 from pocketseq.export.contract import MANIFEST, Manifest, is_bundle_manifest
-from pocketseq.export.recipes import DEFAULT
+from pocketseq.export.recipes import shipped_recipe
+from pocketseq.export.tflite.container import read_container
 from pocketseq.pipeline.errors import UserError
+
+
+class Shipped(NamedTuple):
+    """The file of a bundle that an app would ship.
+
+    ``manifest``: of the bundle. ``recipe``: of the file. ``file``: where it is.
+    ``data``: its bytes.
+    """
+
+    manifest: Manifest
+    recipe: str
+    file: Path
+    data: bytes
+
 
 #: The models in the box, a folder each.
 BOX = Path(__file__).parents[1] / "models"
@@ -58,19 +75,55 @@ def shipped_file(folder: Path) -> Path | None:
     Raises:
         UserError: The manifest is damaged.
     """
+    manifest = _bundle_manifest(folder)
+    recipe = shipped_recipe(manifest.models) if manifest else None
+    return folder / manifest.models[recipe].file if manifest and recipe else None
+
+
+def read_shipped(folder: Path) -> Shipped:
+    """Reads that file, and makes sure that it is the one that the manifest describes.
+
+    Args:
+        folder: A bundle.
+
+    Raises:
+        UserError: It is none, its manifest or the file is damaged, or the file is of
+            another export or not there.
+    """
+    manifest = _bundle_manifest(folder)
+    recipe = shipped_recipe(manifest.models) if manifest else None
+    if manifest is None or recipe is None:
+        raise UserError(_no_export(folder))
+    entry, path = manifest.models[recipe], folder / MANIFEST
+    file = folder / entry.file
+    # A name that leads elsewhere would let a manifest give away any file.
+    if file.parent != folder or not file.is_file():
+        raise UserError(f"{file}: no such file beside {path}, which names it")
+    data = read_container(file).data
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise UserError(
+            f"{file}: damaged, or of another export: expected the SHA-256 in {path}"
+        )
+    return Shipped(manifest, recipe, file, data)
+
+
+def _bundle_manifest(folder: Path) -> Manifest | None:
+    """Returns the manifest of a bundle; None: the folder is not one.
+
+    Raises:
+        UserError: The manifest is damaged.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        models = Manifest.from_json(text).models if is_bundle_manifest(text) else {}
+        return Manifest.from_json(text) if is_bundle_manifest(text) else None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged: {error}") from error
-    shipped = models.get(DEFAULT) or next(iter(models.values()), None)
-    return folder / shipped.file if shipped else None
 
 
-def no_export(folder: Path) -> str:
+def _no_export(folder: Path) -> str:
     """Returns what is wrong with a folder that should be an export and is not."""
     expected = "expected the folder of an export or a .tflite file"
     if (folder / "saved_model.pb").is_file():

@@ -20,7 +20,7 @@ from pocketseq.export.contract import (
     searches_with_beam,
     version_numbers,
 )
-from pocketseq.export.recipes import DEFAULT
+from pocketseq.export.recipes import shipped_recipe
 
 _TEMPLATE = Path(__file__).parent / "templates" / "bundle_readme.md"
 
@@ -84,7 +84,7 @@ def bundle_readme(
     """
     models = manifest.models
     # The file that an app would ship, which the lines to copy name.
-    recipe = DEFAULT if DEFAULT in models else next(iter(models))
+    recipe = shipped_recipe(models) or ""
     source, target = example
     template = _TEMPLATE.read_text(encoding="utf-8")
     return Template(template).substitute(

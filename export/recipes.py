@@ -4,6 +4,7 @@ Data only, and no TensorFlow: the command line takes the names from here. A new 
 is an entry of :data:`RECIPES`; :mod:`pocketseq.export.tflite.quantization` follows it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -64,3 +65,13 @@ REFERENCE = "float32"
 
 #: The recipe that an app ships unless somebody decides otherwise.
 DEFAULT = "int8"
+
+
+def shipped_recipe(names: Iterable[str]) -> str | None:
+    """Returns the recipe of the file that an app would ship; None: there is no file.
+
+    Args:
+        names: The recipes of the files there are, in the order of the manifest.
+    """
+    there = list(names)
+    return DEFAULT if DEFAULT in there else next(iter(there), None)

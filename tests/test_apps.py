@@ -110,6 +110,7 @@ def test_platforms_are_named_in_any_order_and_none_stands_for_none():
     assert platforms_named("c, web,c") == ("web", "c")
     assert platforms_named(",".join(PLATFORMS)) == tuple(PLATFORMS)
     assert platforms_named("none") == ()
+    assert platforms_named("all") == tuple(PLATFORMS)
 
 
 @pytest.mark.parametrize("names", ["", "windows", "c,", "none,c", "C"])

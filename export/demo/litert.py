@@ -10,10 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from pocketseq.pipeline.errors import UserError, writing
+from pocketseq.pipeline.signals import temporary_folder
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ def _fetch(folder: Path, version: str) -> None:
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is whole, so that an interruption leaves no half of it.
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as name:
-            work = Path(name)
+        with temporary_folder(folder.parent, ".") as work:
             for source in _NEEDED:
                 shutil.copyfile(_WEB / source, work / source)
             _run(work, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")

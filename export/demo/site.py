@@ -13,16 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-from pocketseq.export.contract import MANIFEST, Manifest
-from pocketseq.export.places import (
-    BOX,
-    find_model,
-    names_in_box,
-    no_export,
-    shipped_file,
-)
+from pocketseq.export.contract import MANIFEST
+from pocketseq.export.places import BOX, find_model, names_in_box, read_shipped
 from pocketseq.export.tflite.container import read_container
-from pocketseq.pipeline.errors import UserError
 
 #: The media types of what a page is made of, by the endings of files.
 TYPES: Mapping[str, str] = {
@@ -134,23 +127,7 @@ def _models(model: str | None, site: Site) -> Iterator[dict[str, str]]:
 
 def _bundle(folder: Path, at: str, site: Site) -> dict[str, str]:
     """Adds the manifest of a bundle, and the file in it that an app would ship."""
-    path = folder / MANIFEST
-    shipped = shipped_file(folder)
-    if shipped is None:
-        raise UserError(no_export(folder))
-    # A name that leads elsewhere would let a manifest publish any file.
-    if shipped.parent != folder or not shipped.is_file():
-        raise UserError(f"{shipped}: no such file beside {path}, which names it")
-    manifest = Manifest.from_json(path.read_bytes())
-    recipe, entry = next(
-        (recipe, one) for recipe, one in manifest.models.items()
-        if one.file == shipped.name
-    )  # fmt: skip
-    data = read_container(shipped).data
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise UserError(
-            f"{shipped}: damaged, or of another export: expected the SHA-256 in {path}"
-        )
-    site[f"/{at}/{MANIFEST}"] = _resource(path)
-    site[f"/{at}/{shipped.name}"] = Resource(data, TYPES[".tflite"])
+    manifest, recipe, file, data = read_shipped(folder)
+    site[f"/{at}/{MANIFEST}"] = _resource(folder / MANIFEST)
+    site[f"/{at}/{file.name}"] = Resource(data, TYPES[".tflite"])
     return {"name": manifest.name, "folder": f"{at}/", "recipe": recipe}

@@ -573,7 +573,7 @@ def export(
     compatible: bool = False,
     max_loss: float = 0.5,
     exceptions: str | Path | bool = False,
-    apps: str = "web,android,ios,c,python",
+    apps: str = "all",
     output: str | Path | None = None,
     force: bool = False,
 ) -> Report:
@@ -592,8 +592,8 @@ def export(
         exceptions: A dictionary that every ``.tflite`` file must answer exactly: a file
             of lines source TAB target, or True: the training corpus. What a file gets
             wrong goes into a table inside it.
-        apps: The platforms whose wrapper sources to write beside the files, or
-            ``none``.
+        apps: The platforms whose wrapper sources to write beside the files, such as
+            ``web,android``; ``all`` or ``none``.
         output: The folder to write; None: ``export`` in the run folder.
         force: Whether to replace an existing folder.
 
